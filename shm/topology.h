@@ -1,0 +1,69 @@
+/*
+ * topology -- which processes and rings an instance consists of; written once, before any worker.
+ *
+ * Shape   header | process table | ring table
+ * Owner   the supervisor writes it before any worker exists, later only one state word a lane
+ * Errors  topology_check: -EPROTO when magic, layout hash or sizes are not this build's
+ * Limits  LANES_MAX, GATEWAY_SLOTS_MAX, RINGS_MAX
+ */
+#pragma once
+
+#include "shm/layout.h"
+#include "shm/ring.h"
+
+enum ring_kind {
+        RING_DATA,   /* gateway -> rag -> assemble -> inference -> post -> stream */
+        RING_CANCEL, /* gateway -> inference, post -> inference */
+        RING_NOTICE, /* stream -> gateway */
+};
+
+struct topology_proc {
+        uint32_t role; /* enum mr_role */
+        uint32_t lane; /* 0 for those that serve all lanes */
+        uint32_t slot; /* gateway slot, else 0 */
+        uint32_t rsv;
+};
+
+struct topology_ring {
+        uint32_t id;   /* = index + 1 */
+        uint32_t kind; /* enum ring_kind */
+        uint32_t lane;
+        uint32_t from, to; /* process indexes */
+        uint32_t n, max_batch, max_rec;
+        uint32_t bound, rsv;
+        uint64_t bytes;
+};
+
+enum lane_state { LANE_RUNNING, LANE_RESETTING };
+
+struct topology_shm {
+        uint64_t magic, layout;
+        uint64_t hash;       /* of everything below that does not change: lanes, slots, sizes */
+        uint64_t generation; /* 20 bits: the top of every req_id */
+        uint32_t n_lanes, n_gateways, n_gateway_slots, n_procs, n_rings;
+        uint32_t max_in_flight;   /* per lane */
+        uint64_t arena_bytes, log_bytes;
+        uint32_t slab_slots, n_slots_admission;
+        uint64_t slab_units[LANE_STAGES_N];
+        alignas(LAYOUT_SEPARATION) mr_au64 lane_state[LANES_MAX]; /* enum lane_state | lane generation << 8 */
+        struct topology_proc procs[PROCS_MAX];
+        struct topology_ring rings[RINGS_MAX];
+};
+
+uint64_t topology_bytes(void);
+int topology_check(const struct topology_shm *topology, uint64_t map_bytes);
+
+/* Process indexes: gateway slots, then lanes' stages in pipeline order, then telemetry. */
+static inline uint32_t topology_proc_gateway(uint32_t slot) {
+        return slot;
+}
+static inline uint32_t topology_proc_stage(const struct topology_shm *t, uint32_t lane, enum mr_role stage) {
+        return t->n_gateway_slots + lane * LANE_STAGES_N + (uint32_t)stage;
+}
+static inline uint32_t topology_proc_telemetry(const struct topology_shm *t) {
+        return t->n_gateway_slots + t->n_lanes * LANE_STAGES_N;
+}
+static inline void topology_geometry(const struct topology_ring *ring, struct ring_geometry *ret) {
+        *ret = (struct ring_geometry){ .id = ring->id, .n = ring->n, .max_batch = ring->max_batch,
+                .max_rec = ring->max_rec, .bytes = ring->bytes, .bound = ring->bound };
+}
