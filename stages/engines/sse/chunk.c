@@ -1,0 +1,581 @@
+#include "stages/engines/sse/chunk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <yajl/yajl_parse.h>
+
+#include "stages/engines/sse/json_pool.h"
+
+#define PARTS_FIRST 8u
+
+/* Where the parser stands. OTHER: inside a value that millrace does not know. */
+enum place {
+        AT_NOTHING,
+        AT_TOP,
+        AT_CHOICES,
+        AT_CHOICE,
+        AT_DELTA,
+        AT_TOOLS,
+        AT_TOOL,
+        AT_FUNCTION,
+        AT_USAGE,
+        AT_ERROR,
+        AT_OTHER,
+        PLACES_N
+};
+
+enum member {
+        M_UNKNOWN,
+        M_IGNORED,
+        M_CHOICES,
+        M_USAGE,
+        M_ERROR,
+        M_INDEX,
+        M_DELTA,
+        M_FINISH,
+        M_CONTENT,
+        M_REASONING,
+        M_REFUSAL,
+        M_TOOLS,
+        M_ID,
+        M_FUNCTION,
+        M_NAME,
+        M_ARGUMENTS,
+        M_PROMPT,
+        M_COMPLETION,
+        M_TOTAL,
+        M_MESSAGE,
+        M_TYPE,
+        M_CODE,
+        M_DETAIL
+};
+
+static const struct {
+        enum place place;
+        enum member member;
+        const char *name;
+} known[] = {
+                {AT_TOP, M_CHOICES, "choices"},
+                {AT_TOP, M_USAGE, "usage"},
+                {AT_TOP, M_IGNORED, "id"},
+                {AT_TOP, M_IGNORED, "object"},
+                {AT_TOP, M_IGNORED, "created"},
+                {AT_TOP, M_IGNORED, "model"},
+                {AT_TOP, M_IGNORED, "obfuscation"},
+                {AT_TOP, M_ERROR, "error"},
+                {AT_TOP, M_MESSAGE, "message"},
+                {AT_TOP, M_TYPE, "type"},
+                {AT_TOP, M_CODE, "code"},
+                {AT_CHOICE, M_DELTA, "delta"},
+                {AT_CHOICE, M_INDEX, "index"},
+                {AT_CHOICE, M_FINISH, "finish_reason"},
+                {AT_CHOICE, M_DELTA, "message"},
+                {AT_DELTA, M_CONTENT, "content"},
+                {AT_DELTA, M_IGNORED, "role"},
+                {AT_DELTA, M_REASONING, "reasoning_content"},
+                {AT_DELTA, M_REASONING, "reasoning"},
+                {AT_DELTA, M_REFUSAL, "refusal"},
+                {AT_DELTA, M_TOOLS, "tool_calls"},
+                {AT_TOOL, M_INDEX, "index"},
+                {AT_TOOL, M_ID, "id"},
+                {AT_TOOL, M_FUNCTION, "function"},
+                {AT_FUNCTION, M_NAME, "name"},
+                {AT_FUNCTION, M_ARGUMENTS, "arguments"},
+                {AT_USAGE, M_PROMPT, "prompt_tokens"},
+                {AT_USAGE, M_COMPLETION, "completion_tokens"},
+                {AT_USAGE, M_TOTAL, "total_tokens"},
+                {AT_ERROR, M_MESSAGE, "message"},
+                {AT_ERROR, M_TYPE, "type"},
+                {AT_ERROR, M_CODE, "code"},
+};
+
+struct span {
+        uint32_t from, to;
+        enum place place;
+};
+
+struct chunk_parser {
+        yajl_handle handle;
+        const char *json;
+        uint32_t json_len;
+        uint32_t last_end; /* offset behind the token before this one */
+        struct chunk out;
+        enum place stack[CHUNK_DEPTH_MAX + 1];
+        enum member member[CHUNK_DEPTH_MAX + 1]; /* of the object on that level */
+        uint32_t key_at[CHUNK_DEPTH_MAX + 1];
+        uint32_t value_at[CHUNK_DEPTH_MAX + 1]; /* where the container on that level began */
+        uint32_t depth;
+        bool out_of_memory;
+        bool top_is_object;
+
+        struct chunk_part *parts;
+        uint32_t parts_cap;
+        char *text; /* decoded strings: never longer than the JSON, so it never moves */
+        uint32_t text_len, text_cap;
+
+        uint32_t choice, choice_part; /* of the choice at hand */
+        struct chunk_str choice_finish;
+        uint32_t n_tools;
+        struct chunk_part tool;
+        struct span spans[CHUNK_EXTRAS_MAX];
+        uint32_t n_spans, choice_span; /* first span of the choice at hand */
+        char *extra;                   /* built members */
+        uint32_t extra_len, extra_cap;
+        uint32_t n_extra_choices;
+
+        struct json_pool pool; /* so that a chunk costs no allocation */
+};
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+static bool grow(char **at, uint32_t *cap, uint64_t need) {
+        uint64_t to = *cap ? *cap : 1024;
+        char *bigger;
+
+        if (need <= *cap)
+                return true;
+        while (to < need)
+                to *= 2;
+        if (to > UINT32_MAX)
+                return false;
+        bigger = realloc(*at, to);
+        if (!bigger)
+                return false;
+        *at = bigger;
+        *cap = (uint32_t)to;
+        return true;
+}
+
+/* Keeps a decoded string; chunk_parse() made room for all of them. */
+static struct chunk_str keep(struct chunk_parser *p, const unsigned char *s, size_t n) {
+        char *at = p->text + p->text_len;
+
+        if (n)
+                memcpy(at, s, n);
+        p->text_len += (uint32_t)n;
+        return (struct chunk_str){at, (uint32_t)n};
+}
+
+/* ---- unknown members ------------------------------------------------------------------------ */
+
+static void span_add(struct chunk_parser *p, enum place place, uint32_t from, uint32_t to) {
+        if (p->n_spans < CHUNK_EXTRAS_MAX)
+                p->spans[p->n_spans++] = (struct span){from, to, place};
+}
+
+static void extra_put(struct chunk_parser *p, const char *s, uint32_t n) {
+        if (!grow(&p->extra, &p->extra_cap, (uint64_t)p->extra_len + n)) {
+                p->out_of_memory = true;
+                return;
+        }
+        memcpy(p->extra + p->extra_len, s, n);
+        p->extra_len += n;
+}
+
+static void extra_text(struct chunk_parser *p, const char *s) {
+        extra_put(p, s, (uint32_t)strlen(s));
+}
+
+/* The spans of one place from `first` on, each after a comma when `comma`. */
+static uint32_t extra_spans(struct chunk_parser *p, enum place place, uint32_t first, bool comma) {
+        uint32_t n = 0;
+
+        for (uint32_t i = first; i < p->n_spans; i++) {
+                if (p->spans[i].place != place)
+                        continue;
+                if (comma || n)
+                        extra_text(p, ",");
+                extra_put(p, p->json + p->spans[i].from, p->spans[i].to - p->spans[i].from);
+                n++;
+        }
+        return n;
+}
+
+static bool has_spans(const struct chunk_parser *p, enum place place, uint32_t first) {
+        for (uint32_t i = first; i < p->n_spans; i++)
+                if (p->spans[i].place == place)
+                        return true;
+        return false;
+}
+
+/* Nothing in it that JSON would escape. */
+static bool is_plain(struct chunk_str s) {
+        for (uint32_t i = 0; i < s.n; i++)
+                if ((uint8_t)s.p[i] < 0x20 || s.p[i] == '"' || s.p[i] == '\\')
+                        return false;
+        return true;
+}
+
+/* The choice is over: its unknown members become an element of "choices" in extra. */
+static void extra_choice(struct chunk_parser *p) {
+        static const char digits[] = "0123456789";
+        bool finish = p->choice != 0 && p->choice_finish.p && is_plain(p->choice_finish);
+        char index[10];
+        uint32_t n = sizeof(index), v = p->choice;
+
+        if (p->n_spans == p->choice_span && !finish)
+                return;
+        do
+                index[--n] = digits[v % 10];
+        while ((v /= 10) != 0);
+        extra_text(p, p->n_extra_choices++ ? ",{\"index\":" : "\"choices\":[{\"index\":");
+        extra_put(p, index + n, (uint32_t)sizeof(index) - n);
+        extra_spans(p, AT_CHOICE, p->choice_span, true);
+        if (finish) {
+                extra_text(p, ",\"finish_reason\":\"");
+                extra_put(p, p->choice_finish.p, p->choice_finish.n);
+                extra_text(p, "\"");
+        }
+        if (has_spans(p, AT_DELTA, p->choice_span)) {
+                extra_text(p, ",\"delta\":{");
+                extra_spans(p, AT_DELTA, p->choice_span, false);
+                extra_text(p, "}");
+        }
+        extra_text(p, "}");
+        p->n_spans = p->choice_span;
+}
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+static void part_add(struct chunk_parser *p, const struct chunk_part *part) {
+        if (p->out.n_parts == p->parts_cap) {
+                uint32_t cap = p->parts_cap ? p->parts_cap * 2 : PARTS_FIRST;
+                struct chunk_part *bigger = realloc(p->parts, cap * sizeof(*bigger));
+                if (!bigger) {
+                        p->out_of_memory = true;
+                        return;
+                }
+                p->parts = bigger;
+                p->parts_cap = cap;
+        }
+        p->parts[p->out.n_parts++] = *part;
+}
+
+static void text_add(struct chunk_parser *p, enum chunk_kind kind, struct chunk_str text) {
+        if (text.n)
+                part_add(p, &(struct chunk_part){.kind = kind, .choice = p->choice, .text = text});
+}
+
+static void choice_end(struct chunk_parser *p) {
+        /* "index" may come after "delta". */
+        for (uint32_t i = p->choice_part; i < p->out.n_parts; i++)
+                p->parts[i].choice = p->choice;
+        if (p->choice_finish.p) {
+                p->out.finished = true;
+                if (p->choice == 0)
+                        p->out.finish_reason = p->choice_finish;
+        }
+        extra_choice(p);
+}
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+static enum member member_of(enum place place, const char *name, size_t n) {
+        for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+                if (known[i].place == place && strlen(known[i].name) == n &&
+                                memcmp(known[i].name, name, n) == 0)
+                        return known[i].member;
+        return place == AT_USAGE ? M_DETAIL : M_UNKNOWN;
+}
+
+static bool place_keeps_extras(enum place place) {
+        return place == AT_TOP || place == AT_CHOICE || place == AT_DELTA;
+}
+
+/* A value ended at `end`: an unknown member of a known place is kept as its bytes. */
+static void value_end(struct chunk_parser *p, bool null) {
+        enum place place = p->stack[p->depth];
+        uint32_t end = (uint32_t)yajl_get_bytes_consumed(p->handle);
+
+        if (place_keeps_extras(place) && p->member[p->depth] == M_UNKNOWN && !null)
+                span_add(p, place, p->key_at[p->depth], end);
+        if (place == AT_USAGE && p->member[p->depth] == M_DETAIL && !null)
+                p->out.usage.details = true;
+        p->last_end = end;
+}
+
+/* The start of the token that was just read. Vertical tab and form feed are no JSON, but the parser
+ * takes them for white space. */
+static uint32_t token_start(const struct chunk_parser *p) {
+        uint32_t at = p->last_end;
+
+        while (at < p->json_len && strchr(" \t\r\n\v\f,:", p->json[at]) && p->json[at])
+                at++;
+        return at;
+}
+
+static void failure_set(struct chunk_parser *p, enum member member, struct chunk_str value) {
+        struct chunk_failure *failure = &p->out.failure;
+
+        if (member == M_MESSAGE)
+                failure->message = value;
+        else if (member == M_TYPE)
+                failure->type = value;
+        else
+                failure->code = value;
+}
+
+static void on_text(
+                struct chunk_parser *p, enum place place, enum member member, struct chunk_str s) {
+        if (place == AT_DELTA && member == M_CONTENT)
+                text_add(p, CHUNK_TEXT, s);
+        else if (place == AT_DELTA && member == M_REASONING)
+                text_add(p, CHUNK_REASONING, s);
+        else if (place == AT_DELTA && member == M_REFUSAL)
+                text_add(p, CHUNK_REFUSAL, s);
+        else if (place == AT_CHOICE && member == M_FINISH)
+                p->choice_finish = s;
+        else if (place == AT_TOOL && member == M_ID)
+                p->tool.tool_id = s;
+        else if (place == AT_FUNCTION && member == M_NAME)
+                p->tool.tool_name = s;
+        else if (place == AT_FUNCTION && member == M_ARGUMENTS)
+                p->tool.text = s;
+        else if (place == AT_ERROR)
+                failure_set(p, member, s);
+        else if (place == AT_TOP && member == M_ERROR) {
+                p->out.failure.has = true;
+                p->out.failure.message = s;
+        } else if (place == AT_TOP && !p->out.failure.has && member >= M_MESSAGE &&
+                        member <= M_CODE) {
+                p->out.failure.bare = true;
+                failure_set(p, member, s);
+        }
+}
+
+static uint64_t to_u64(const char *s, size_t n) {
+        uint64_t v = 0;
+
+        for (size_t i = 0; i < n && s[i] >= '0' && s[i] <= '9' && v < UINT64_MAX / 16; i++)
+                v = v * 10 + (uint64_t)(s[i] - '0');
+        return v;
+}
+
+static int on_string(void *ctx, const unsigned char *s, size_t n) {
+        struct chunk_parser *p = ctx;
+
+        on_text(p, p->stack[p->depth], p->member[p->depth], keep(p, s, n));
+        value_end(p, false);
+        return 1;
+}
+
+static int on_number(void *ctx, const char *s, size_t n) {
+        struct chunk_parser *p = ctx;
+        enum place place = p->stack[p->depth];
+        enum member member = p->member[p->depth];
+        uint64_t v = to_u64(s, n);
+        uint32_t index = v < UINT32_MAX ? (uint32_t)v : UINT32_MAX;
+
+        if (place == AT_CHOICE && member == M_INDEX)
+                p->choice = index;
+        else if (place == AT_TOOL && member == M_INDEX)
+                p->tool.tool_index = index;
+        else if (place == AT_USAGE && member == M_PROMPT)
+                p->out.usage.prompt = v;
+        else if (place == AT_USAGE && member == M_COMPLETION)
+                p->out.usage.completion = v;
+        else if (place == AT_USAGE && member == M_TOTAL)
+                p->out.usage.total = v;
+        else if ((place == AT_ERROR || place == AT_TOP) && member == M_CODE)
+                on_text(p, place, member, keep(p, (const unsigned char *)s, n));
+        value_end(p, false);
+        return 1;
+}
+
+static int on_null(void *ctx) {
+        value_end(ctx, true);
+        return 1;
+}
+
+static int on_boolean(void *ctx, int value) {
+        struct chunk_parser *p = ctx;
+
+        if (p->stack[p->depth] == AT_TOP && p->member[p->depth] == M_ERROR && value)
+                p->out.failure.has = true;
+        value_end(p, false);
+        return 1;
+}
+
+static int on_key(void *ctx, const unsigned char *s, size_t n) {
+        struct chunk_parser *p = ctx;
+
+        p->member[p->depth] = member_of(p->stack[p->depth], (const char *)s, n);
+        p->key_at[p->depth] = token_start(p);
+        p->last_end = (uint32_t)yajl_get_bytes_consumed(p->handle);
+        return 1;
+}
+
+/* ---- containers ----------------------------------------------------------------------------- */
+
+/* Where does an object or array that starts here lead to? */
+static enum place place_of(const struct chunk_parser *p, bool object) {
+        enum place place = p->stack[p->depth];
+        enum member member = p->member[p->depth];
+
+        if (object && place == AT_NOTHING)
+                return AT_TOP;
+        if (object && place == AT_CHOICES)
+                return AT_CHOICE;
+        if (object && place == AT_TOOLS)
+                return AT_TOOL;
+        if (!object && place == AT_TOP && member == M_CHOICES)
+                return AT_CHOICES;
+        if (!object && place == AT_DELTA && member == M_TOOLS)
+                return AT_TOOLS;
+        if (!object)
+                return AT_OTHER;
+        if (place == AT_TOP && member == M_USAGE)
+                return AT_USAGE;
+        if (place == AT_TOP && member == M_ERROR)
+                return AT_ERROR;
+        if (place == AT_CHOICE && member == M_DELTA)
+                return AT_DELTA;
+        if (place == AT_TOOL && member == M_FUNCTION)
+                return AT_FUNCTION;
+        return AT_OTHER;
+}
+
+static int container_start(struct chunk_parser *p, bool object) {
+        enum place place = place_of(p, object);
+        uint32_t end = (uint32_t)yajl_get_bytes_consumed(p->handle);
+
+        if (p->depth == CHUNK_DEPTH_MAX)
+                return 0;
+        p->depth++;
+        p->stack[p->depth] = place;
+        p->member[p->depth] = M_IGNORED;
+        p->value_at[p->depth] = end - 1;
+        p->last_end = end;
+        if (place == AT_TOP)
+                p->top_is_object = true;
+        if (place == AT_ERROR)
+                p->out.failure.has = true;
+        if (place == AT_CHOICE) {
+                p->choice = 0;
+                p->choice_part = p->out.n_parts;
+                p->choice_span = p->n_spans;
+                p->choice_finish = (struct chunk_str){0};
+                p->out.n_choices++;
+        }
+        if (place == AT_TOOLS)
+                p->n_tools = 0;
+        if (place == AT_TOOL)
+                p->tool = (struct chunk_part){.kind = CHUNK_TOOL, .tool_index = p->n_tools++};
+        return 1;
+}
+
+static int container_end(void *ctx) {
+        struct chunk_parser *p = ctx;
+        enum place place = p->stack[p->depth];
+        uint32_t end = (uint32_t)yajl_get_bytes_consumed(p->handle);
+        uint32_t from = p->value_at[p->depth];
+
+        if (place == AT_CHOICE)
+                choice_end(p);
+        if (place == AT_TOOL)
+                part_add(p, &p->tool);
+        if (place == AT_USAGE) {
+                p->out.usage.has = true;
+                p->out.usage.raw = (struct chunk_str){p->json + from, end - from};
+        }
+        p->depth--;
+        value_end(p, false);
+        return !p->out_of_memory;
+}
+
+static int on_map_start(void *ctx) {
+        return container_start(ctx, true);
+}
+
+static int on_array_start(void *ctx) {
+        return container_start(ctx, false);
+}
+
+static const yajl_callbacks callbacks = {
+                .yajl_null = on_null,
+                .yajl_boolean = on_boolean,
+                .yajl_number = on_number,
+                .yajl_string = on_string,
+                .yajl_start_map = on_map_start,
+                .yajl_map_key = on_key,
+                .yajl_end_map = container_end,
+                .yajl_start_array = on_array_start,
+                .yajl_end_array = container_end,
+};
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+int chunk_new(struct chunk_parser **ret) {
+        struct chunk_parser *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return -ENOMEM;
+        *ret = p;
+        return 0;
+}
+
+struct chunk_parser *chunk_free(struct chunk_parser *p) {
+        if (!p)
+                return NULL;
+        free(p->parts);
+        free(p->text);
+        free(p->extra);
+        free(p);
+        return NULL;
+}
+
+static void parse_begin(struct chunk_parser *p, const char *json, uint32_t n) {
+        p->json = json;
+        p->json_len = n;
+        p->last_end = 0;
+        p->out = (struct chunk){0};
+        p->stack[0] = AT_NOTHING;
+        p->member[0] = M_IGNORED;
+        p->depth = 0;
+        p->out_of_memory = false;
+        p->top_is_object = false;
+        p->text_len = 0;
+        p->n_spans = 0;
+        p->extra_len = 0;
+        p->n_extra_choices = 0;
+        json_pool_reset(&p->pool);
+}
+
+/* The chunk's own unknown members come after those of its choices, which are in `extra` already. */
+static void extra_finish(struct chunk_parser *p) {
+        if (p->n_extra_choices)
+                extra_text(p, "]");
+        extra_spans(p, AT_TOP, 0, p->n_extra_choices != 0);
+        if (p->extra_len)
+                p->out.extra = (struct chunk_str){p->extra, p->extra_len};
+}
+
+int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, struct chunk *ret) {
+        yajl_alloc_funcs funcs = json_pool_funcs(&p->pool);
+        yajl_status status;
+
+        parse_begin(p, json, n);
+        if (!grow(&p->text, &p->text_cap, (uint64_t)n + 1))
+                return -ENOMEM;
+        p->handle = yajl_alloc(&callbacks, &funcs, p);
+        if (!p->handle)
+                return -ENOMEM;
+        /* A backend may cut a character between two chunks; post mends it. */
+        yajl_config(p->handle, yajl_dont_validate_strings, 1);
+        status = yajl_parse(p->handle, (const unsigned char *)json, n);
+        if (status == yajl_status_ok)
+                status = yajl_complete_parse(p->handle);
+        yajl_free(p->handle);
+        p->handle = NULL;
+        if (status == yajl_status_ok)
+                extra_finish(p);
+        if (p->out_of_memory)
+                return -ENOMEM;
+        if (status != yajl_status_ok || !p->top_is_object)
+                return -EPROTO;
+        p->out.parts = p->parts;
+        *ret = p->out;
+        return 0;
+}
