@@ -1,0 +1,35 @@
+/*
+ * worker -- the parts of a worker's life that its main loop is made of; stages see only stage.h.
+ *
+ * Shape   worker_setup() takes the channel's messages up to START and maps what they bring; crash.c
+ *         leaves last words; worker.c runs the turns
+ * Owner   worker_main() owns the struct worker and everything in it
+ * Errors  0, -errno, WORKER_E_*
+ */
+#pragma once
+
+#include "stages/common/stage.h"
+
+#define WORKER_WHY_BYTES 256
+
+enum worker_error {
+        WORKER_E_REFUSED = 1, /* will never work: `why` says what; exit EXIT_PERMANENT */
+        WORKER_E_GONE,        /* the supervisor has gone: nobody is left to talk to */
+};
+
+/* From exec to START: descriptors checked, settings read, objects mapped, bells and listeners held.
+ * On failure `why` is one line for the supervisor's log. */
+int worker_setup(struct worker *w, char why[static WORKER_WHY_BYTES]);
+/* Maps one object that a CHANNEL_OBJECT message brought; does not take the descriptor. */
+int worker_map_object(struct worker *w, const struct channel_object *object, int fd,
+                char why[static WORKER_WHY_BYTES]);
+/* Attaches all rings; 0 or -errno (-EBADMSG: shared memory is inconsistent). */
+int worker_attach_rings(struct worker *w);
+void worker_close(struct worker *w);
+
+/* Stores signal, sender and record at hand in the counters page when this process crashes. */
+int crash_install(const struct worker *w);
+
+#ifdef MR_FAULTS
+void fault_attach(struct counters_shm *counters);
+#endif
