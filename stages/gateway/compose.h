@@ -1,0 +1,45 @@
+/*
+ * compose -- what travels of a submit: the OpenAI chat body, its marks, the query, a digest.
+ *
+ * Shape   struct composed: views into the client's frame or into the composer's own buffer
+ * Units   bytes
+ * Owner   the composer; a composed request lives until the next one and as long as its frame
+ * Errors  0 or the error code for the client, with words
+ * Limits  a body <= max_body_bytes; JSON depth 64 (bodies), 32 (messages)
+ *
+ * A client's own body goes on byte for byte; `params` beside it travel as JSON members for a later
+ * stage to set. For prompt and messages the body is built here: {"messages":[...],params...}.
+ */
+#pragma once
+
+#include "stages/common/record.h"
+#include "stages/engines/json/body.h"
+#include "stages/engines/json/json.h"
+#include "stages/gateway/native.h"
+
+#define COMPOSE_PARAMS_MAX 4096u
+
+struct composer {
+        struct body_scanner *scanner;
+        struct body_found found;
+        uint64_t max_body_bytes;
+        char *built; /* bodies that are built here */
+        uint32_t built_cap;
+        char params[COMPOSE_PARAMS_MAX];
+        char model[NATIVE_NAME_MAX];
+};
+
+struct composed {
+        struct mr_view body;
+        struct body_marks marks;
+        struct mr_view query;
+        struct mr_view params; /* for a client's own body only */
+        struct mr_view model;  /* the frame's, else the body's; n 0: none */
+        uint32_t options;      /* OPTION_BODY_BUILT, OPTION_USAGE_ASKED */
+        uint64_t digest[2];
+};
+
+int composer_init(struct composer *composer, uint64_t max_body_bytes); /* 0 or -ENOMEM */
+void composer_close(struct composer *composer);
+int compose(struct composer *composer, const struct ask *ask, struct composed *ret,
+                struct native_error *ret_error);

@@ -1,0 +1,336 @@
+/*
+ * The gateway: one request in, one answer out.
+ *
+ * bytes -> frames.c -> native.c (what is asked) -> submit.c -> admission and ring, or door.c
+ * log -> reader.c (cursors) -> native_events.c -> frames.c -> bytes
+ */
+#include "stages/gateway/gateway.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "stages/gateway/answers.h"
+#include "stages/gateway/ops.h"
+#include "stages/gateway/reader.h"
+#include "stages/gateway/submit.h"
+
+/* A client that does not read holds the end of a drain up for this long. */
+#define FLUSH_NS (2 * NS_PER_S)
+
+uint64_t gateway_retry_after_ms(const struct gateway *gw) {
+        uint64_t ms = (gw->door.n + 1) * gw->close_gap_ns / NS_PER_MS;
+
+        if (gw->close_gap_ns == 0)
+                return 1000;
+        return ms < 50 ? 50 : ms > 60000 ? 60000 : ms;
+}
+
+/* ---- clients ---- */
+
+static void on_opened(struct conn *c) {
+        struct gateway *gw = gateway_of(c);
+        struct client *client = calloc(1, sizeof(*client));
+
+        counters_add(gw->w->counters, COUNTER_connections_total, 1);
+        if (!client) {
+                frames_finish(c);
+                return;
+        }
+        client->conn = c;
+        c->user = client;
+        client->tenant_len = (uint32_t)(c->uid == gw->uid ? snprintf(client->tenant,
+                                                                            sizeof(client->tenant),
+                                                                            "local")
+                                                          : snprintf(client->tenant,
+                                                                            sizeof(client->tenant),
+                                                                            "uid:%u", c->uid));
+}
+
+static void on_gone(struct conn *c) {
+        if (c->user)
+                readers_gone(gateway_of(c), c->user);
+        free(c->user);
+        c->user = NULL;
+}
+
+static void on_writable(struct conn *c) {
+        readers_resume(gateway_of(c), c->user);
+}
+
+static void on_refused(struct conn *c, enum frames_refusal why) {
+        struct gateway *gw = gateway_of(c);
+        static const struct {
+                enum mr_error code;
+                const char *message;
+        } words[] = {
+                        [FRAMES_BROKEN] = {MR_E_invalid_request,
+                                        "not msgpack; the connection closes"},
+                        [FRAMES_DEEP] = {MR_E_invalid_request,
+                                        "nested deeper than 32 levels; the connection closes"},
+                        [FRAMES_LARGE] = {MR_E_too_large,
+                                        "the frame is larger than what is allowed"},
+                        [FRAMES_HUGE] = {MR_E_too_large, "the frame is far larger than what is "
+                                                         "allowed; the connection closes"},
+                        [FRAMES_NO_MEMORY] = {MR_E_overloaded, "too many large requests at once"},
+        };
+
+        counters_add(gw->w->counters, COUNTER_refused, 1);
+        native_error(c, (struct mr_view){0}, 0, words[why].code, text_view(words[why].message),
+                        why == FRAMES_NO_MEMORY ? gateway_retry_after_ms(gw) : NATIVE_NO_RETRY);
+}
+
+static void refuse(struct gateway *gw, struct conn *c, struct mr_view id, enum mr_error code,
+                const char *message) {
+        counters_add(gw->w->counters, COUNTER_refused, 1);
+        native_error(c, id, 0, code, text_view(message), NATIVE_NO_RETRY);
+}
+
+/* ---- operations on a known id ---- */
+
+static void attach(struct gateway *gw, struct client *client, struct answer *a, uint64_t after) {
+        struct reader *r = reader_find(client, a);
+
+        /* Once on one connection: no event is delivered twice. */
+        if (r && r->kind != READER_DETACHED)
+                return;
+        if (r)
+                r->kind = READER_EVENTS;
+        else if (!reader_add(gw, client, a, READER_EVENTS, after))
+                native_error(client->conn, answer_id(a), 0, MR_E_overloaded,
+                                text_view("too many readers"), gateway_retry_after_ms(gw));
+}
+
+static void cancel(struct gateway *gw, struct client *client, struct answer *a) {
+        struct mr_view id = answer_id(a);
+
+        native_cancelled(client->conn, id);
+        if (a->where == ANSWER_DOOR)
+                submit_refuse_waiting(gw, a, MR_E_cancelled, "cancelled before it was admitted");
+        else
+                answer_cancel(gw, a, CANCEL_CLIENT);
+}
+
+static void on_known(struct gateway *gw, struct client *client, const struct ask *ask) {
+        struct mr_view tenant = {client->tenant, client->tenant_len};
+        struct answer *a;
+        int r = answer_find(gw, tenant, ask->id, &a);
+
+        if (r == ANSWER_E_NONE) {
+                refuse(gw, client->conn, ask->id, MR_E_not_found, "id: not known");
+        } else if (r == ANSWER_E_GONE && ask->op == OP_CANCEL) {
+                native_cancelled(client->conn, ask->id);
+        } else if (r == ANSWER_E_GONE) {
+                refuse(gw, client->conn, ask->id, MR_E_gone, "its events are not kept any more");
+        } else if (r != 0) {
+                native_error(client->conn, ask->id, 0, MR_E_overloaded,
+                                text_view("too many readers"), gateway_retry_after_ms(gw));
+        } else if (ask->op == OP_ATTACH) {
+                attach(gw, client, a, ask->after);
+        } else if (ask->op == OP_CANCEL) {
+                cancel(gw, client, a);
+        } else {
+                reader_result(gw, client, a);
+        }
+}
+
+static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
+        struct gateway *gw = gateway_of(c);
+        struct native_error error;
+        struct ask ask;
+
+        if (native_parse(bytes, len, &ask, &error)) {
+                refuse(gw, c, ask.id, error.code, error.text);
+                /* What is no map has no fields to be wrong in: nothing that follows can be trusted.
+                 */
+                if (!native_is_map(bytes, len))
+                        frames_finish(c);
+                return;
+        }
+        if (ask.op == OP_PING)
+                native_pong(c);
+        else if (ask.op == OP_SUBMIT)
+                submit(gw, c->user, &ask, bytes, len);
+        else
+                on_known(gw, c->user, &ask);
+}
+
+static const struct frames_ops frames_ops = {.opened = on_opened,
+                .frame = on_frame,
+                .refused = on_refused,
+                .writable = on_writable,
+                .gone = on_gone};
+
+/* ---- a turn ---- */
+
+static unsigned notices_turn(struct gateway *gw) {
+        unsigned n = 0;
+
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                struct ring_rx *rx = &gw->notices[lane]->rx;
+                const struct ring_msg *msg;
+                unsigned taken = 0;
+                int r = 0;
+
+                while (taken < TURN_RECORDS && (r = ring_rx_peek(rx, &msg)) == 0) {
+                        struct answer *a = answers_by_req(&gw->answers, msg->req_id);
+                        uint64_t seq = msg->seq;
+
+                        if (a)
+                                answer_dirty(gw, a);
+                        ring_rx_take(rx);
+                        ring_rx_ack(rx, seq);
+                        taken++;
+                }
+                if (r < 0)
+                        worker_fail(gw->w, "notice ring", r);
+                if (taken > 0) {
+                        ring_rx_idle(rx);
+                        ring_rx_flush(rx, false);
+                }
+                n += taken;
+        }
+        return n;
+}
+
+static bool lane_missed(const struct gateway *gw, uint32_t lane, uint64_t *ret) {
+        /* SYNC(log.missed): raised after `end`, so that the rescan finds what the notice was about.
+         */
+        *ret = atomic_load_explicit(&gw->w->logs[lane].shm->missed[gw->slot], memory_order_seq_cst);
+        return *ret != gw->missed[lane];
+}
+
+static unsigned missed_turn(struct gateway *gw) {
+        unsigned n = 0;
+
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                uint64_t missed;
+
+                if (!lane_missed(gw, lane, &missed))
+                        continue;
+                gw->missed[lane] = missed;
+                answers_dirty_lane(gw, lane);
+                n++;
+        }
+        return n;
+}
+
+static void publish(struct gateway *gw) {
+        bool any = false;
+
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                struct worker_out *outs[] = {gw->to_rag[lane], gw->to_inference[lane]};
+
+                for (size_t i = 0; i < 2; i++)
+                        if (ring_tx_pending(&outs[i]->tx) > 0) {
+                                ring_tx_commit(&outs[i]->tx);
+                                any = true;
+                        }
+        }
+        if (any)
+                FAULT(gw->w, "after_commit", NULL, 0);
+}
+
+static void count(struct gateway *gw) {
+        struct counters_shm *counters = gw->w->counters;
+        uint64_t completed = table_total(&gw->table, OUTCOME_COMPLETED);
+        uint64_t failed = table_total(&gw->table, OUTCOME_FAILED);
+        uint64_t cancelled = table_total(&gw->table, OUTCOME_CANCELLED);
+
+        counters_set(counters, COUNTER_completed, completed);
+        counters_set(counters, COUNTER_failed, failed);
+        counters_set(counters, COUNTER_cancelled, cancelled);
+        counters_set(counters, COUNTER_in_flight, gw->table.n_open);
+        /* Never stored by itself: the sum holds at every instant. */
+        counters_set(counters, COUNTER_admitted, completed + failed + cancelled + gw->table.n_open);
+        counters_set(counters, COUNTER_connections, gw->frames.n_conns);
+        counters_set(counters, COUNTER_arena_used, gw->arena.used_bytes);
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
+                atomic_store_explicit(&counters->lane_in_flight[lane], gw->table.in_flight[lane],
+                                memory_order_relaxed);
+}
+
+/* Lanes whose ring holds more records than channels.rag allows; the turn finds out anew. */
+static void bounds_clear(struct gateway *gw) {
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                if (gw->over_bound[lane] && !gw->to_rag[lane]->blocked)
+                        ring_tx_disarm(&gw->to_rag[lane]->tx);
+                gw->over_bound[lane] = false;
+        }
+}
+
+static unsigned gateway_turn(struct worker *w) {
+        struct gateway *gw = w->stage;
+        unsigned n;
+
+        bounds_clear(gw);
+        n = notices_turn(gw);
+        n += missed_turn(gw);
+        if (w->cut)
+                readers_cut(gw);
+        n += readers_turn(gw);
+        n += door_turn(gw);
+        n += frames_input(&gw->frames, GATEWAY_FRAMES_TURN);
+        n += cancels_turn(gw);
+        /* Committed first: `accepted` says that the request is in the ring. */
+        publish(gw);
+        frames_output(&gw->frames);
+        count(gw); /* also without work: a connection's end is none */
+        return n;
+}
+
+static bool gateway_may_sleep(struct worker *w) {
+        struct gateway *gw = w->stage;
+        uint64_t missed;
+
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                struct ring_tx *tx = &gw->to_rag[lane]->tx;
+
+                if (lane_missed(gw, lane, &missed))
+                        return false;
+                if (gw->over_bound[lane] && !ring_tx_await(tx, tx->next - tx->map.geo.bound + 1))
+                        return false;
+        }
+        return !gw->dirty && frames_idle(&gw->frames);
+}
+
+static void gateway_drain(struct worker *w) {
+        struct gateway *gw = w->stage;
+
+        door_refuse_all(gw, MR_E_draining, "the daemon is shutting down");
+}
+
+static bool gateway_drained(struct worker *w) {
+        struct gateway *gw = w->stage;
+
+        if (w->cut) /* every reader has had its last word, and nothing more is waited for */
+                return frames_flushed(&gw->frames);
+        if (gw->table.n_open > 0 || gw->door.n > 0)
+                return false;
+        return (frames_flushed(&gw->frames) && !gw->dirty) ||
+               loop_now_ns(w->loop) > gw->closed_ns + FLUSH_NS;
+}
+
+const struct stage_ops stage_gateway = {
+                .name = "gateway",
+                .role = ROLE_GATEWAY,
+                .loop_entries = 1024,
+                .init = gateway_init,
+                .attach = gateway_attach,
+                .turn = gateway_turn,
+                .may_sleep = gateway_may_sleep,
+                .drain = gateway_drain,
+                .drained = gateway_drained,
+                .fini = gateway_fini,
+};
+
+void gateway_listen(struct gateway *gw, int fd) {
+        const struct settings *s = gw->w->settings;
+        struct frames_limits limits = {
+                        .frame_bytes = s->admission.max_body_bytes + GATEWAY_FRAME_MORE,
+                        .total_bytes = s->admission.queue_bytes + s->admission.max_body_bytes +
+                                       GATEWAY_FRAME_MORE};
+
+        frames_init(&gw->frames, gw->w->loop, fd, &frames_ops, gw, &limits);
+}

@@ -1,0 +1,134 @@
+/*
+ * gateway -- what the files of this stage share: clients, answers, readers.
+ *
+ * Shape   a client is a connection with a tenant; an answer is one request, wherever it runs; a
+ * reader is one client's cursor over one answer Units   nanoseconds of CLOCK_MONOTONIC Owner struct
+ * gateway (w->stage) owns everything; answers and readers come from pools Errors  none of its own
+ * Limits  answers: slots + door + GATEWAY_MORE_ANSWERS; readers: four for each answer
+ *
+ * Where an answer stands, and who moves it:
+ *   DOOR --(submit: admitted)--> OPEN --(reader: terminal event)--> FINISHED --> freed without
+ * readers (attach, cancel, result of another gateway's request) ELSEWHERE --(terminal event)-->
+ * FINISHED DOOR --(another gateway was first)--> ELSEWHERE;   DOOR --(refused, everybody left)-->
+ * freed
+ */
+#pragma once
+
+#include "stages/common/stage.h"
+#include "stages/gateway/admission_table.h"
+#include "stages/gateway/compose.h"
+#include "stages/gateway/door.h"
+#include "stages/gateway/frames.h"
+#include "stages/gateway/native.h"
+
+#define GATEWAY_FRAMES_TURN 128u  /* frames a turn */
+#define GATEWAY_EVENTS_TURN 512u  /* events a turn, over all readers */
+#define GATEWAY_EVENTS_READER 64u /* events a reader's turn */
+#define GATEWAY_MORE_ANSWERS 1024u
+#define GATEWAY_FRAME_MORE 131072u /* what a frame may hold beside its body */
+
+struct reader;
+
+struct client {
+        struct conn *conn;
+        struct reader *readers;
+        uint32_t tenant_len;
+        char tenant[24]; /* "local", "uid:N" */
+};
+
+enum answer_where { ANSWER_DOOR, ANSWER_OPEN, ANSWER_ELSEWHERE, ANSWER_FINISHED };
+
+struct answer {
+        struct answer *next_by_req, *next_by_id, *next_dirty, *next_cancel;
+        uint64_t req_id; /* 0: at the door */
+        uint64_t id_hash;
+        uint32_t lane;
+        uint32_t slot;     /* OPEN: in our table; else ADMISSION_NONE */
+        uint32_t response; /* in the lane's log, LOG_NONE: not there yet */
+        uint8_t where;     /* enum answer_where */
+        uint8_t cancel;    /* enum cancel_reason that was asked for, 0: none */
+        bool named;        /* in the table of ids */
+        bool dirty, cancel_due, detached;
+        struct reader *readers;
+        struct door_entry *waiting; /* DOOR */
+        struct loop_timer deadline;
+        struct gateway *gateway;
+        uint64_t t0, first_ns;
+        uint64_t digest[2];
+        uint16_t id_len, tenant_len;
+        char id[ADMISSION_ID_MAX];
+        char tenant[ADMISSION_TENANT_MAX];
+};
+
+enum reader_kind {
+        READER_EVENTS,   /* each event as it comes */
+        READER_UNARY,    /* stream:false: everything at the end */
+        READER_DETACHED, /* only `accepted` */
+};
+
+struct reader {
+        struct reader *next, **self;               /* of the answer */
+        struct reader *client_next, **client_self; /* of the client */
+        struct answer *answer;
+        struct client *client;
+        enum reader_kind kind;
+        uint32_t accepts; /* so many `accepted` are due */
+        bool opened;
+        uint64_t after;
+        struct log_cursor cursor;
+};
+
+struct answers {
+        struct answer **by_req, **by_id;
+        uint32_t mask;
+        uint32_t n, limit;
+        struct answer *free;
+        struct answers_chunk *chunks;
+};
+
+struct readers {
+        struct reader *free;
+        uint32_t n, limit;
+        struct readers_chunk *chunks;
+};
+
+struct gateway {
+        struct worker *w;
+        uint32_t slot, n_lanes;
+        uint32_t uid;
+        bool leaving; /* connections close because we go, not because their clients do */
+        struct frames frames;
+        struct composer composer;
+        struct arena arena;
+        struct admission_table table;
+        struct door door;
+        struct answers answers;
+        struct readers readers;
+        struct record_decoder vars; /* of frames, apart from the log's events */
+        struct worker_out *to_rag[LANES_MAX], *to_inference[LANES_MAX];
+        struct worker_in *notices[LANES_MAX];
+        uint64_t missed[LANES_MAX];
+        bool over_bound[LANES_MAX]; /* a request waits until fewer records do */
+        uint64_t lane_gen[LANES_MAX];
+        struct answer *dirty, **dirty_end;
+        struct answer *cancels;
+        struct loop_timer grace; /* after a restart: whose clients did not come back? */
+        uint64_t closed_ns;      /* when the last slot closed */
+        uint64_t close_gap_ns;   /* between two closes, on average */
+        uint32_t random_at;
+        uint8_t random[1024];
+        uint8_t event[LOG_EVENT_MAX];
+};
+
+static inline struct gateway *gateway_of(const struct conn *c) {
+        return c->frames->ctx;
+}
+static inline struct mr_view answer_id(const struct answer *a) {
+        return (struct mr_view){a->id, a->id_len};
+}
+static inline struct mr_view text_view(const char *text) {
+        return (struct mr_view){text, (uint32_t)__builtin_strlen(text)};
+}
+
+/* How long a refused client should wait. */
+uint64_t gateway_retry_after_ms(const struct gateway *gw);

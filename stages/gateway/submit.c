@@ -1,0 +1,556 @@
+#include "stages/gateway/submit.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <xxhash.h>
+
+#include "stages/gateway/answers.h"
+#include "stages/gateway/reader.h"
+
+/* Documents and pieces are added on the way: what leaves here fills half a record at most. */
+#define RECORD_SHARE 2u
+#define ID_RANDOM 12u /* bytes: 96 bits */
+
+enum admit_result {
+        ADMIT_DONE,
+        ADMIT_WAIT,    /* no room, or two gateways claim the id */
+        ADMIT_REFUSED, /* for what it says; the error is set */
+};
+
+struct admit {
+        struct answer *a;
+        const struct ask *ask;
+        const struct composed *composed;
+        struct native_error *error;
+        uint64_t t0, deadline_ns;
+        uint32_t lane;
+        uint32_t slot;    /* claimed by an earlier try, ADMISSION_NONE */
+        uint32_t options; /* OPTION_ID_MADE */
+        struct arena_ref body;
+        uint8_t *to; /* in the ring */
+        uint32_t bound;
+};
+
+/* ---- refusals ---- */
+
+static void refuse(struct gateway *gw, struct conn *c, struct mr_view id, enum mr_error code,
+                const char *message) {
+        native_error(c, id, 0, code, text_view(message),
+                        mr_error_retryable(code) ? gateway_retry_after_ms(gw) : NATIVE_NO_RETRY);
+}
+
+void submit_refuse_waiting(
+                struct gateway *gw, struct answer *a, enum mr_error code, const char *message) {
+        if (a->waiting)
+                door_leave(gw, a->waiting);
+        while (a->readers) {
+                struct conn *c = a->readers->client->conn;
+
+                reader_remove(gw, a->readers);
+                refuse(gw, c, answer_id(a), code, message);
+        }
+        answer_unname(gw, a);
+        answer_dirty(gw, a); /* the turn frees it */
+}
+
+/* ---- what is checked before anything is taken ---- */
+
+/* A name that is listed, or any name when "*" is. */
+static int model_check(const struct gateway *gw, struct mr_view model, struct native_error *error) {
+        const struct settings_models *models = &gw->w->settings->inference.models;
+
+        for (uint32_t i = 0; i < models->n; i++) {
+                const char *name = models->v[i].name;
+
+                if (strcmp(name, "*") == 0 ||
+                                (strlen(name) == model.n && memcmp(name, model.p, model.n) == 0))
+                        return 0;
+        }
+        /* One model only: it is the one that is meant. */
+        if (model.n == 0 && models->n == 1)
+                return 0;
+        if (model.n == 0)
+                return native_fail(error, MR_E_model_not_found, "model: none was named");
+        return native_fail(error, MR_E_model_not_found, "model: \"%.*s\" is not served here",
+                        (int)(model.n < 128 ? model.n : 128), model.p);
+}
+
+static uint64_t deadline_of(const struct ask *ask, uint64_t now) {
+        if (ask->deadline_ms == 0 || ask->deadline_ms > (UINT64_MAX - now) / NS_PER_MS)
+                return 0;
+        return now + ask->deadline_ms * NS_PER_MS;
+}
+
+static int random_bytes(struct gateway *gw, uint8_t *to, uint32_t n) {
+        if (gw->random_at + n > sizeof(gw->random)) {
+                if (getrandom(gw->random, sizeof(gw->random), 0) != (ssize_t)sizeof(gw->random))
+                        return -EIO;
+                gw->random_at = 0;
+        }
+        memcpy(to, gw->random + gw->random_at, n);
+        memset(gw->random + gw->random_at, 0, n);
+        gw->random_at += n;
+        return 0;
+}
+
+#define ID_MADE_LEN (4u + 2u + 2u * ID_RANDOM)
+
+/* req_<lane><96 random bits>. */
+static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LEN]) {
+        static const char hex[] = "0123456789abcdef";
+        uint8_t bytes[1 + ID_RANDOM];
+
+        if (random_bytes(gw, bytes + 1, ID_RANDOM) < 0)
+                return -EIO;
+        if (*lane == UINT32_MAX)
+                *lane = (uint32_t)(XXH3_64bits(bytes + 1, ID_RANDOM) % gw->n_lanes);
+        bytes[0] = (uint8_t)*lane;
+        memcpy(to, "req_", 4);
+        for (uint32_t i = 0; i < sizeof(bytes); i++) {
+                to[4 + 2 * i] = hex[bytes[i] >> 4];
+                to[5 + 2 * i] = hex[bytes[i] & 15];
+        }
+        return 0;
+}
+
+/* ---- admission ---- */
+
+/* Room for the record, or a reason to wait at the door. */
+static int ring_reserve(struct gateway *gw, struct admit *ad) {
+        struct worker_out *out = gw->to_rag[ad->lane];
+        int r;
+
+        /* The soft bound: the copy of tail is old, so that it is looked at only when it says no. */
+        if (out->tx.next - out->tx.tail >= out->tx.map.geo.bound &&
+                        ring_tx_depth(&out->tx) + ring_tx_pending(&out->tx) >=
+                                        out->tx.map.geo.bound) {
+                gw->over_bound[ad->lane] = true;
+                return ADMIT_WAIT;
+        }
+        r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
+        if (r == RING_E_BATCH) {
+                ring_tx_commit(&out->tx);
+                r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
+        }
+        if (r < 0)
+                worker_fail(gw->w, "rag ring", r);
+        if (r != 0) {
+                out->blocked = true;
+                out->want_bytes = ad->bound;
+                return ADMIT_WAIT;
+        }
+        return 0;
+}
+
+static int claim(struct gateway *gw, struct admit *ad) {
+        struct answer *a = ad->a;
+        uint32_t other_gateway, other_slot;
+        struct table_claim wish = {.id = a->id,
+                        .id_len = a->id_len,
+                        .tenant = a->tenant,
+                        .tenant_len = a->tenant_len,
+                        .id_hash = a->id_hash};
+        int r;
+
+        if (ad->slot == ADMISSION_NONE) {
+                if (gw->table.n_free == 0)
+                        return ADMIT_WAIT;
+                wish.req_id = table_next_request(&gw->table);
+                if (table_claim(&gw->table, &wish, &ad->slot) != 0)
+                        return ADMIT_WAIT;
+        }
+        /* Nobody else can have made the same 96 random bits. */
+        if (ad->options & OPTION_ID_MADE)
+                return 0;
+        r = table_settle(&gw->table, ad->slot, &other_gateway, &other_slot);
+        if (r == 0)
+                return 0;
+        if (r != TABLE_E_WAIT) {
+                /* Elsewhere, or a lower gateway's: the next look finds it there. */
+                table_withdraw(&gw->table, ad->slot);
+                ad->slot = ADMISSION_NONE;
+        }
+        return ADMIT_WAIT;
+}
+
+static int body_store(struct gateway *gw, struct admit *ad) {
+        const struct mr_view body = ad->composed->body;
+        uint8_t *to;
+
+        ad->body = (struct arena_ref){0};
+        if (body.n <= SUBMIT_INLINE)
+                return 0;
+        if (arena_alloc(&gw->arena, body.n, &ad->body, &to) != 0) {
+                gw->door.arena_used = gw->arena.used_bytes;
+                return ADMIT_WAIT;
+        }
+        ad->body.slot = gw->slot;
+        memcpy(to, body.p, body.n);
+        return 0;
+}
+
+static void put_view(struct record *r, uint64_t bit, struct mr_view *to, struct mr_view text) {
+        if (text.n == 0)
+                return;
+        r->has |= bit;
+        *to = text;
+}
+
+static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
+        const struct composed *made = ad->composed;
+        const struct ask *ask = ad->ask;
+        struct answer *a = ad->a;
+
+        *r = (struct record){.has = HAS(gateway) | HAS(id) | HAS(tenant) | HAS(options) |
+                                    HAS(priority) | HAS(digest_hi) | HAS(digest_lo) |
+                                    HAS(body_len) | HAS(marks),
+                        .gateway = gw->slot,
+                        .id = answer_id(a),
+                        .tenant = {a->tenant, a->tenant_len},
+                        .options = ask->options | made->options | ad->options,
+                        .priority = ask->priority,
+                        .digest_hi = made->digest[0],
+                        .digest_lo = made->digest[1],
+                        .body_len = made->body.n,
+                        .marks = {(const char *)&made->marks, sizeof(made->marks)}};
+        put_view(r, HAS(model), &r->model, made->model);
+        put_view(r, HAS(session), &r->session, ask->session);
+        put_view(r, HAS(system), &r->system, ask->system);
+        put_view(r, HAS(template), &r->template, ask->template_name);
+        put_view(r, HAS(params), &r->params, made->params);
+        put_view(r, HAS(query), &r->query, made->query);
+        if (made->body.n <= SUBMIT_INLINE)
+                put_view(r, HAS(body), &r->body, made->body);
+        else
+                r->has |= HAS(body_off) | HAS(body_gen);
+        if (ad->deadline_ns != 0) {
+                r->has |= HAS(deadline_ns);
+                r->deadline_ns = ad->deadline_ns;
+        }
+        if (ask->vars.n == 0)
+                return 0;
+        msgpack_zone_clear(&gw->vars.zone);
+        if (record_raw_parse(&gw->vars, ask->vars.p, ask->vars.n, &r->vars) < 0)
+                return native_fail(ad->error, MR_E_invalid_request, "vars: nested too deep");
+        r->has |= HAS(vars);
+        return 0;
+}
+
+static void undo(struct gateway *gw, struct admit *ad) {
+        if (ad->body.len > 0)
+                arena_free(&gw->arena, &ad->body);
+        table_lane_give(&gw->table, ad->lane);
+}
+
+/* Takes everything that the request needs, or nothing. */
+static int take_all(struct gateway *gw, struct admit *ad) {
+        struct admission_slot *slot;
+
+        if (table_lane_take(&gw->table, ad->lane) != 0)
+                return ADMIT_WAIT;
+        ad->body.len = 0;
+        if (claim(gw, ad) != 0 || body_store(gw, ad) != 0 || ring_reserve(gw, ad) != 0) {
+                undo(gw, ad);
+                return ADMIT_WAIT;
+        }
+        slot = &gw->table.shm->slots[ad->slot];
+        if (follow_add(gw->table.shm, atomic_load_explicit(&slot->req_id, memory_order_relaxed)) !=
+                        0) {
+                undo(gw, ad);
+                return ADMIT_WAIT;
+        }
+        return 0;
+}
+
+/* The slot says OPEN, then the record is ended; the turn's commit makes both real. */
+static void emit(struct gateway *gw, struct admit *ad, struct record *record) {
+        struct worker_out *out = gw->to_rag[ad->lane];
+        struct answer *a = ad->a;
+        uint64_t req_id = atomic_load_explicit(
+                        &gw->table.shm->slots[ad->slot].req_id, memory_order_relaxed);
+        struct ring_meta meta = {.type = RECORD_REQUEST,
+                        .flags = RING_HEAD | RING_LAST,
+                        .req_id = req_id,
+                        .t0 = ad->t0};
+        struct table_open open = {.lane = ad->lane,
+                        .flags = a->detached ? ADMISSION_DETACHED : 0,
+                        .lane_gen = gw->lane_gen[ad->lane],
+                        .ring_seq = out->tx.next,
+                        .t0 = ad->t0,
+                        .body = ad->body,
+                        .digest = {a->digest[0], a->digest[1]}};
+        uint32_t len;
+
+        if (ad->body.len > 0) {
+                record->body_off = ad->body.off;
+                record->body_gen = ad->body.gen;
+        }
+        if (record_encode(record, ad->to, ad->bound, &len) < 0)
+                worker_fail(gw->w, "record longer than its bound", -ENOBUFS);
+        table_open(&gw->table, ad->slot, &open);
+        ring_tx_end(&out->tx, &meta, len);
+        a->where = ANSWER_OPEN;
+        a->slot = ad->slot;
+        a->t0 = ad->t0;
+        answer_number(gw, a, req_id);
+        if (ad->deadline_ns != 0)
+                loop_timer_set(gw->w->loop, &a->deadline, ad->deadline_ns);
+}
+
+static int admit(struct gateway *gw, struct admit *ad) {
+        const struct ring_geometry *geo = &gw->to_rag[ad->lane]->tx.map.geo;
+        struct record record;
+
+        if (record_fill(gw, ad, &record))
+                return ADMIT_REFUSED;
+        ad->bound = record_size_bound(&record);
+        if (ad->bound > geo->max_rec / RECORD_SHARE) {
+                native_fail(ad->error, MR_E_too_large,
+                                "system, template, vars and params: together at most %u bytes are "
+                                "allowed",
+                                geo->max_rec / RECORD_SHARE);
+                return ADMIT_REFUSED;
+        }
+        if (ad->composed->body.n > gw->w->topology->arena_bytes) {
+                native_fail(ad->error, MR_E_too_large,
+                                "body: larger than admission.arena_bytes can hold");
+                return ADMIT_REFUSED;
+        }
+        if (take_all(gw, ad) != 0)
+                return ADMIT_WAIT;
+        emit(gw, ad, &record);
+        readers_follow(gw, ad->a);
+        readers_accept(gw, ad->a);
+        return ADMIT_DONE;
+}
+
+/* ---- known ids ---- */
+
+/* Finished in an error after which it may run anew? */
+static bool may_run_anew(const struct gateway *gw, const struct answer *a) {
+        const struct log_view *view = &gw->w->logs[a->lane];
+
+        return a->response != LOG_NONE && log_response_state(view, a->response) == LOG_FINISHED &&
+               log_response_outcome(view, a->response) == LOG_OUTCOME_RETRYABLE;
+}
+
+static struct answer *known(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
+                struct mr_view id, int *ret_full) {
+        struct answer *a = answers_by_id(&gw->answers, id_hash, tenant, id);
+        int r = 0;
+
+        if (a && a->where != ANSWER_DOOR && may_run_anew(gw, a)) {
+                answer_unname(gw, a);
+                return NULL;
+        }
+        if (a)
+                return a;
+        r = answer_find_elsewhere(gw, id_hash, tenant, id, &a);
+        *ret_full = r == ANSWER_E_FULL;
+        if (r != 0)
+                return NULL;
+        if (may_run_anew(gw, a)) {
+                answer_unname(gw, a);
+                return NULL;
+        }
+        return a;
+}
+
+static enum reader_kind kind_of(const struct ask *ask) {
+        if (ask->options & OPTION_DETACH)
+                return READER_DETACHED;
+        return ask->options & OPTION_STREAM ? READER_EVENTS : READER_UNARY;
+}
+
+static void join(struct gateway *gw, struct client *client, struct answer *a, const struct ask *ask,
+                const uint64_t digest[2]) {
+        struct reader *r = reader_find(client, a);
+
+        if (memcmp(a->digest, digest, sizeof(a->digest)) != 0) {
+                counters_add(gw->w->counters, COUNTER_refused, 1);
+                refuse(gw, client->conn, answer_id(a), MR_E_id_conflict,
+                                "id: it belongs to a request with other content");
+                return;
+        }
+        if (!r)
+                r = reader_add(gw, client, a, kind_of(ask), 0);
+        if (!r) {
+                refuse(gw, client->conn, answer_id(a), MR_E_overloaded, "too many readers");
+                return;
+        }
+        r->accepts++;
+        if (a->where != ANSWER_DOOR)
+                readers_accept(gw, a);
+}
+
+/* ---- the two ways in ---- */
+
+static void to_door(
+                struct gateway *gw, struct admit *ad, const uint8_t *frame, uint32_t frame_len) {
+        struct door_wait wait = {.answer = ad->a,
+                        .frame = frame,
+                        .frame_len = frame_len,
+                        .lane = ad->lane,
+                        .slot = ad->slot,
+                        .options = ad->options,
+                        .priority = ad->ask->priority,
+                        .t0 = ad->t0,
+                        .deadline_ns = ad->deadline_ns};
+
+        if (door_enter(gw, &wait) == 0)
+                return;
+        if (ad->slot != ADMISSION_NONE)
+                table_withdraw(&gw->table, ad->slot);
+        counters_add(gw->w->counters, COUNTER_shed_door, 1);
+        submit_refuse_waiting(gw, ad->a, MR_E_overloaded, "too many requests wait to be admitted");
+}
+
+static void run(struct gateway *gw, struct client *client, struct admit *ad, const uint8_t *frame,
+                uint32_t frame_len) {
+        struct reader *r = reader_add(gw, client, ad->a, kind_of(ad->ask), 0);
+        int done = ADMIT_WAIT;
+
+        if (!r) {
+                submit_refuse_waiting(gw, ad->a, MR_E_overloaded, "too many readers");
+                refuse(gw, client->conn, answer_id(ad->a), MR_E_overloaded, "too many readers");
+                return;
+        }
+        r->accepts = 1;
+        if (!door_occupied(gw, ad->lane, ad->ask->priority))
+                done = admit(gw, ad);
+        if (done == ADMIT_WAIT) {
+                to_door(gw, ad, frame, frame_len);
+        } else if (done == ADMIT_REFUSED) {
+                counters_add(gw->w->counters, COUNTER_refused, 1);
+                submit_refuse_waiting(gw, ad->a, ad->error->code, ad->error->text);
+        }
+}
+
+void submit(struct gateway *gw, struct client *client, const struct ask *ask, const uint8_t *frame,
+                uint32_t frame_len) {
+        struct mr_view tenant = {client->tenant, client->tenant_len}, id = ask->id;
+        struct native_error error;
+        struct composed composed;
+        struct admit ad = {.ask = ask,
+                        .composed = &composed,
+                        .error = &error,
+                        .t0 = loop_now_ns(gw->w->loop),
+                        .lane = UINT32_MAX,
+                        .slot = ADMISSION_NONE};
+        char made[ID_MADE_LEN];
+        uint64_t id_hash;
+        int full = 0;
+
+        if (gw->w->draining) {
+                counters_add(gw->w->counters, COUNTER_shed_draining, 1);
+                refuse(gw, client->conn, id, MR_E_draining, "the daemon is shutting down");
+                return;
+        }
+        if (compose(&gw->composer, ask, &composed, &error) ||
+                        model_check(gw, composed.model, &error)) {
+                counters_add(gw->w->counters, COUNTER_refused, 1);
+                refuse(gw, client->conn, id, error.code, error.text);
+                return;
+        }
+        FAULT(gw->w, "on_record", composed.query.p, composed.query.n);
+        if (ask->session.n > 0)
+                ad.lane = (uint32_t)(XXH3_64bits(ask->session.p, ask->session.n) % gw->n_lanes);
+        else if (id.n > 0)
+                ad.lane = (uint32_t)(XXH3_64bits(id.p, id.n) % gw->n_lanes);
+        if (id.n == 0) {
+                if (id_make(gw, &ad.lane, made) < 0) {
+                        refuse(gw, client->conn, id, MR_E_internal, "no random bytes");
+                        return;
+                }
+                ad.options = OPTION_ID_MADE;
+                id = (struct mr_view){made, sizeof(made)};
+        }
+        id_hash = log_id_hash(tenant.p, tenant.n, id.p, id.n);
+        if (!(ad.options & OPTION_ID_MADE)) {
+                ad.a = known(gw, id_hash, tenant, id, &full);
+                if (ad.a) {
+                        join(gw, client, ad.a, ask, composed.digest);
+                        return;
+                }
+        }
+        if (!full)
+                ad.a = answer_new(gw, id_hash, tenant, id);
+        if (!ad.a) {
+                counters_add(gw->w->counters, COUNTER_shed_door, 1);
+                refuse(gw, client->conn, id, MR_E_overloaded, "too many requests");
+                return;
+        }
+        ad.a->lane = ad.lane;
+        ad.a->detached = ask->options & OPTION_DETACH;
+        memcpy(ad.a->digest, composed.digest, sizeof(composed.digest));
+        ad.deadline_ns = deadline_of(ask, ad.t0);
+        run(gw, client, &ad, frame, frame_len);
+}
+
+/* Another gateway was first with this id: who waits here reads there. */
+static bool moved_elsewhere(struct gateway *gw, struct door_entry *entry) {
+        struct answer *a = entry->answer, *other;
+        struct mr_view tenant = {a->tenant, a->tenant_len};
+
+        if ((entry->options & OPTION_ID_MADE) || entry->slot != ADMISSION_NONE ||
+                        answer_find_elsewhere(gw, a->id_hash, tenant, answer_id(a), &other) != 0 ||
+                        other == a)
+                return false;
+        if (may_run_anew(gw, other)) {
+                answer_unname(gw, other);
+                return false;
+        }
+        if (memcmp(other->digest, a->digest, sizeof(a->digest)) != 0) {
+                submit_refuse_waiting(gw, a, MR_E_id_conflict,
+                                "id: it belongs to a request with other content");
+                return true;
+        }
+        door_leave(gw, entry);
+        answer_unname(gw, a);
+        readers_move(gw, a, other);
+        readers_accept(gw, other);
+        answer_dirty(gw, a);
+        return true;
+}
+
+int submit_waiting(struct gateway *gw, struct door_entry *entry) {
+        struct native_error error;
+        struct composed composed;
+        struct ask ask;
+        struct admit ad = {.a = entry->answer,
+                        .ask = &ask,
+                        .composed = &composed,
+                        .error = &error,
+                        .t0 = entry->t0,
+                        .deadline_ns = entry->deadline_ns,
+                        .lane = entry->lane,
+                        .slot = entry->slot,
+                        .options = entry->options};
+        int done;
+
+        if (!ad.a->readers) { /* everybody who waited for it has left */
+                door_leave(gw, entry);
+                answer_dirty(gw, ad.a);
+                return 0;
+        }
+        if (entry->frame_len > SUBMIT_INLINE && gw->door.arena_used != UINT64_MAX)
+                return 1;
+        if (moved_elsewhere(gw, entry))
+                return 0;
+        if (native_parse(entry->frame, entry->frame_len, &ask, &error) ||
+                        compose(&gw->composer, &ask, &composed, &error)) {
+                submit_refuse_waiting(gw, ad.a, error.code, error.text);
+                return 0;
+        }
+        done = admit(gw, &ad);
+        entry->slot = done == ADMIT_DONE ? ADMISSION_NONE : ad.slot;
+        if (done == ADMIT_WAIT)
+                return 1;
+        if (done == ADMIT_DONE)
+                door_leave(gw, entry);
+        else
+                submit_refuse_waiting(gw, ad.a, error.code, error.text);
+        return 0;
+}
