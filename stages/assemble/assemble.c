@@ -1,0 +1,292 @@
+/*
+ * assemble -- the second stage: a request and its documents become the prompt.
+ *
+ * Shape   one data ring in (rag), one out (inference); one output for each input
+ * Owner   acks in place (no slab): outputs are committed, then the inputs that made them are acked; after
+ *         a kill the descriptor scan finds what was committed and not acked (rings.md 2.5)
+ * Errors  a record that is none: shared memory is inconsistent, the worker gives up; everything that is
+ *         the request's fault becomes an ERROR record that travels on
+ * Limits  TURN_RECORDS inputs a turn
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stages/assemble/prompt.h"
+#include "stages/common/stage.h"
+#include "stages/engines/json/json.h"
+
+struct assemble {
+        struct ring_rx *rx;
+        struct ring_tx *tx;
+        struct worker_out *out;
+        struct prompt prompt;
+        struct prompt_budget budget;
+        msgpack_object fewer;         /* of a record's documents, where not all fit */
+        uint64_t batch[TURN_RECORDS]; /* inputs taken, to be acked after the commit */
+        uint32_t n_batch;
+        uint64_t now_ns; /* when the last record was finished, or the turn began */
+};
+
+static void batch_commit(struct worker *w) {
+        struct assemble *as = w->stage;
+
+        FAULT(w, "before_ack", NULL, 0);
+        ring_tx_commit(as->tx);
+        FAULT(w, "after_commit", NULL, 0);
+        for (uint32_t i = 0; i < as->n_batch; i++)
+                ring_rx_ack(as->rx, as->batch[i]);
+        FAULT(w, "after_ack", NULL, 0);
+        as->n_batch = 0;
+}
+
+/* Everything inserted comes from the record itself, escaped, but for the fixed words around it. */
+#define OUTPUT_GROWTH (JSON_ESCAPE_GROWTH + 1u)
+#define OUTPUT_FIXED 2048u
+
+/* Room for whatever this input can make? No: it stays in the ring (credit before claim). */
+static bool has_credit(struct worker *w, const struct ring_msg *msg) {
+        struct assemble *as = w->stage;
+        uint64_t bytes = (uint64_t)msg->len * OUTPUT_GROWTH + OUTPUT_FIXED;
+        int r;
+
+        if (bytes > as->tx->map.geo.max_rec)
+                bytes = as->tx->map.geo.max_rec;
+        r = ring_tx_room(as->tx, 1, bytes);
+        if (r == RING_E_BATCH) {
+                batch_commit(w);
+                r = ring_tx_room(as->tx, 1, bytes);
+        }
+        if (r < 0)
+                worker_fail(w, "assemble: inference's tail is impossible", r);
+        as->out->blocked = r != 0;
+        as->out->want_bytes = bytes;
+        return r == 0;
+}
+
+static uint8_t *output_begin(struct worker *w, uint32_t bound) {
+        struct assemble *as = w->stage;
+        uint8_t *to = NULL;
+        int r = ring_tx_begin(as->tx, bound, &to);
+
+        if (r)
+                worker_fail(w, "assemble: no room although room was checked", r);
+        return to;
+}
+
+static void output_end(
+                struct assemble *as, const struct ring_msg *msg, uint16_t type, uint32_t len) {
+        ring_tx_end(as->tx,
+                        &(struct ring_meta){.type = type,
+                                        .flags = RING_LAST,
+                                        .src = ring_src(as->rx->map.geo.id, msg->seq),
+                                        .req_id = msg->req_id,
+                                        .t0 = msg->t0},
+                        len);
+}
+
+static void output_record(struct worker *w, const struct ring_msg *msg, const struct record *record,
+                uint16_t type) {
+        uint32_t bound = record_size_bound(record), len = 0;
+        uint8_t *to = output_begin(w, bound);
+
+        if (record_encode(record, to, bound, &len))
+                worker_fail(w, "assemble: a record is larger than its bound", -ENOBUFS);
+        output_end(w->stage, msg, type, len);
+}
+
+/* The request ends here: what is left of it travels on as an ERROR. */
+static void output_error(struct worker *w, const struct ring_msg *msg, struct record *record,
+                enum mr_error code, const char *message) {
+        record->has &= RECORD_HEAD;
+        record->has |= HAS(code) | HAS(message);
+        record->code = code;
+        record->message = (struct mr_view){message, (uint32_t)strlen(message)};
+        output_record(w, msg, record, RECORD_ERROR);
+}
+
+static void prompt_failed(
+                struct worker *w, const struct ring_msg *msg, struct record *record, int error) {
+        char line[256];
+
+        switch ((enum prompt_error)error) {
+        case PROMPT_E_TEMPLATE:
+                snprintf(line, sizeof(line),
+                                "template: no template is named '%.*s'; expected builtin",
+                                record->template.n > 64 ? 64 : (int)record->template.n,
+                                record->template.p);
+                output_error(w, msg, record, MR_E_invalid_request, line);
+                return;
+        case PROMPT_E_TOO_LARGE:
+                snprintf(line, sizeof(line), "system and params take more than %u bytes",
+                                PROMPT_LITERAL_MAX);
+                output_error(w, msg, record, MR_E_too_large, line);
+                return;
+        case PROMPT_E_GONE:
+                output_error(w, msg, record, MR_E_internal, "the request's body is gone");
+                return;
+        }
+}
+
+/* Time since the record before this one was finished: what this one took. */
+static uint64_t spent(struct worker *w) {
+        struct assemble *as = w->stage;
+        uint64_t now = clock_now_ns(), ns = now - as->now_ns;
+
+        as->now_ns = now;
+        counters_observe(w->counters, HISTOGRAM_stage, ns);
+        return ns;
+}
+
+/* Only so many documents, the best. */
+static void documents_limit(struct assemble *as, struct record *record, uint32_t most) {
+        if (!(record->has & HAS(documents)) || record->documents->type != MSGPACK_OBJECT_ARRAY ||
+                        record->documents->via.array.size <= most)
+                return;
+        as->fewer = *record->documents;
+        as->fewer.via.array.size = most;
+        record->documents = &as->fewer;
+        if (most == 0)
+                record->has &= ~HAS(documents);
+}
+
+/* With at most so many documents. False: they make the record too long, so it must be fewer. */
+static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_t *documents) {
+        struct assemble *as = w->stage;
+        const struct arena_view *arena = NULL;
+        struct record record;
+        int r = record_decode(&w->decoder, msg->data, msg->len, &record);
+
+        if (r)
+                worker_fail(w, "assemble: rag wrote a broken record", r);
+        if (record.has & HAS(gateway) && record.gateway < GATEWAY_SLOTS_MAX &&
+                        w->arenas[record.gateway].shm)
+                arena = &w->arenas[record.gateway];
+        documents_limit(as, &record, *documents);
+        r = prompt_build(&as->prompt, &record, arena, &as->budget);
+        if (r) {
+                prompt_failed(w, msg, &record, r);
+                return true;
+        }
+        record.has &= ~(HAS(system) | HAS(params) | HAS(vars) | HAS(template));
+        record.has |= HAS(pieces) | HAS(prompt_tokens) | HAS(assemble_us);
+        record.pieces = &as->prompt.pieces;
+        record.prompt_tokens = as->prompt.prompt_tokens;
+        if (record.has & HAS(documents)) {
+                record.has |= HAS(n_documents);
+                record.n_documents = as->prompt.n_documents;
+        }
+        record.assemble_us = UINT64_MAX; /* as long as it gets */
+        if (record_size_bound(&record) > as->tx->map.geo.max_rec) {
+                if (record.has & HAS(documents) && record.documents->via.array.size > 0) {
+                        *documents = record.documents->via.array.size / 2;
+                        return false;
+                }
+                output_error(w, msg, &record, MR_E_too_large, "the prompt does not fit a record");
+                return true;
+        }
+        record.assemble_us = spent(w) / NS_PER_US;
+        output_record(w, msg, &record, RECORD_REQUEST);
+        return true;
+}
+
+static void on_request(struct worker *w, const struct ring_msg *msg) {
+        uint32_t documents = UINT32_MAX;
+
+        while (!request_output(w, msg, &documents))
+                ;
+}
+
+static void on_error(struct worker *w, const struct ring_msg *msg) {
+        memcpy(output_begin(w, msg->len), msg->data, msg->len);
+        output_end(w->stage, msg, RECORD_ERROR, msg->len);
+}
+
+static void handle(struct worker *w, const struct ring_msg *msg) {
+        switch (msg->type) {
+        case RECORD_REQUEST:
+                on_request(w, msg);
+                return;
+        case RECORD_ERROR:
+                on_error(w, msg);
+                return;
+        default:
+                worker_fail(w, "assemble: rag wrote a record of unknown type", -EPROTO);
+        }
+}
+
+static unsigned assemble_turn(struct worker *w) {
+        struct assemble *as = w->stage;
+        const struct ring_msg *msg;
+        unsigned n = 0;
+        int r = 0;
+
+        for (; n < TURN_RECORDS; n++) {
+                r = ring_rx_peek(as->rx, &msg);
+                if (r || !has_credit(w, msg))
+                        break;
+                ring_rx_take(as->rx);
+                if (n == 0)
+                        as->now_ns = clock_now_ns();
+                FAULT(w, "on_record", msg->data, msg->len);
+                handle(w, msg);
+                as->batch[as->n_batch++] = msg->seq;
+        }
+        if (r < 0)
+                worker_fail(w, "assemble: rag's ring is broken", r);
+        batch_commit(w);
+        ring_rx_idle(as->rx);
+        ring_rx_flush(as->rx, false);
+        return n;
+}
+
+static int assemble_init(struct worker *w) {
+        struct assemble *as = calloc(1, sizeof(*as));
+
+        if (!as)
+                return -ENOMEM;
+        w->stage = as;
+        as->budget = (struct prompt_budget){.context_tokens = w->settings->assemble.context_tokens,
+                        .max_output_tokens = w->settings->assemble.max_output_tokens,
+                        .document_tokens = w->settings->rag.max_tokens};
+        return prompt_init(&as->prompt);
+}
+
+static int assemble_attach(struct worker *w) {
+        struct assemble *as = w->stage;
+
+        as->rx = &worker_data_in(w)->rx;
+        as->out = worker_data_out(w);
+        as->tx = &as->out->tx;
+        ring_recover(as->tx, as->rx);
+        return 0;
+}
+
+static bool assemble_drained(struct worker *w) {
+        struct assemble *as = w->stage;
+
+        return ring_rx_depth(as->rx) == 0;
+}
+
+static void assemble_fini(struct worker *w) {
+        struct assemble *as = w->stage;
+
+        prompt_close(&as->prompt);
+        free(as);
+}
+
+static const struct stage_ops assemble_ops = {
+                .name = "assemble",
+                .role = ROLE_ASSEMBLE,
+                .loop_entries = 64,
+                .init = assemble_init,
+                .attach = assemble_attach,
+                .turn = assemble_turn,
+                .drained = assemble_drained,
+                .fini = assemble_fini,
+};
+
+int main(int argc, char **argv) {
+        return worker_main(&assemble_ops, argc, argv);
+}

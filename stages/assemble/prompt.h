@@ -1,0 +1,59 @@
+/*
+ * prompt -- the body as the model shall see it: the client's own bytes with insertions, never rewritten.
+ *
+ * Shape   insertions at byte offsets of the body become pieces: [offset, length] into the body, or bytes
+ * Units   bytes; tokens are estimates
+ * Owner   struct prompt belongs to the stage and is reused; its pieces live until the next prompt_build()
+ * Errors  0, PROMPT_E_*
+ * Limits  PROMPT_PIECES pieces, PROMPT_LITERAL_MAX inserted bytes; documents that do not fit are left out
+ *
+ * Order, for the backends' prefix caches: what never changes first (system text), the conversation as it
+ * came, then one last user message: documents, then the question. The documents are numbered, their
+ * delimiters escaped inside, and named as data (prompt injection is not prevented by this, only made
+ * harder).
+ */
+#pragma once
+
+#include "shm/arena.h"
+#include "stages/common/record.h"
+
+#define PROMPT_PIECES 16u
+#define PROMPT_EDITS 6u
+#define PROMPT_LITERAL_MAX 131072u
+
+enum prompt_error {
+        PROMPT_E_GONE = 1,  /* the body is not in its arena any more: the request has ended */
+        PROMPT_E_TEMPLATE,  /* a template was asked for that is not there */
+        PROMPT_E_TOO_LARGE, /* system text or parameters do not fit */
+};
+
+struct prompt_edit {
+        uint32_t at;       /* offset in the body; inserted before that byte */
+        uint32_t from, to; /* range of `literal` */
+};
+
+struct prompt {
+        /* Result: */
+        msgpack_object pieces;
+        uint32_t n_documents;
+        uint64_t prompt_tokens;
+        /* Work space: */
+        struct prompt_edit edits[PROMPT_EDITS];
+        uint32_t n_edits;
+        msgpack_object items[PROMPT_PIECES];
+        msgpack_object spans[PROMPT_PIECES][2];
+        char *literal; /* PROMPT_LITERAL_MAX bytes */
+        uint32_t literal_len;
+};
+
+struct prompt_budget {
+        uint64_t context_tokens;
+        uint64_t max_output_tokens;
+        uint64_t document_tokens;
+};
+
+int prompt_init(struct prompt *prompt); /* 0 or -ENOMEM */
+void prompt_close(struct prompt *prompt);
+/* arena: where the body lies when the record does not carry it; NULL: not mapped. */
+int prompt_build(struct prompt *prompt, const struct record *record, const struct arena_view *arena,
+        const struct prompt_budget *budget);

@@ -1,0 +1,177 @@
+#include "stages/rag/retrieve.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/doorbell.h"
+#include "stages/common/clock.h"
+
+struct queue {
+        struct retrieve_job *first, **last;
+};
+
+struct retrieve {
+        pthread_mutex_t lock;
+        pthread_cond_t work;
+        struct queue waiting, done; /* under lock */
+        struct retrieve_job *free;  /* the loop's alone */
+        struct retrieve_job *jobs;
+        char *path;
+        int bell;
+        bool there;
+        uint64_t looked_ns;
+};
+
+static void queue_init(struct queue *q) {
+        q->first = NULL;
+        q->last = &q->first;
+}
+
+static void queue_push(struct queue *q, struct retrieve_job *job) {
+        job->next = NULL;
+        *q->last = job;
+        q->last = &job->next;
+}
+
+static struct retrieve_job *queue_pop(struct queue *q) {
+        struct retrieve_job *job = q->first;
+
+        if (!job)
+                return NULL;
+        q->first = job->next;
+        if (!q->first)
+                q->last = &q->first;
+        return job;
+}
+
+static void run(struct retrieve *r, struct index_reader **reader, struct retrieve_job *job) {
+        struct index_query query = {.text = {job->query, job->query_len},
+                        .k = job->k,
+                        .deadline_ns = job->deadline_ns};
+
+        job->status = 0;
+        if (!*reader)
+                job->status = index_reader_open(r->path, &job->error, reader);
+        if (!job->status)
+                job->status = index_reader_query(*reader, &query, &job->error, &job->result);
+        if (job->status && job->status != INDEX_E_DEADLINE)
+                *reader = index_reader_free(
+                                *reader); /* it may be another index by now: open anew */
+}
+
+static void *thread_main(void *arg) {
+        struct retrieve *r = arg;
+        struct index_reader *reader = NULL;
+
+        for (;;) {
+                struct retrieve_job *job;
+                pthread_mutex_lock(&r->lock);
+                while (!(job = queue_pop(&r->waiting)))
+                        pthread_cond_wait(&r->work, &r->lock);
+                pthread_mutex_unlock(&r->lock);
+                run(r, &reader, job);
+                pthread_mutex_lock(&r->lock);
+                queue_push(&r->done, job);
+                pthread_mutex_unlock(&r->lock);
+                doorbell_ring(r->bell);
+        }
+        return NULL;
+}
+
+/* Threads take no signals: they are the loop's, and the crash handler's. */
+static int threads_start(struct retrieve *r) {
+        sigset_t all, before;
+        int error = 0;
+
+        sigfillset(&all);
+        sigdelset(&all, SIGSEGV);
+        sigdelset(&all, SIGBUS);
+        sigdelset(&all, SIGABRT);
+        sigdelset(&all, SIGILL);
+        sigdelset(&all, SIGFPE);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        for (uint32_t i = 0; i < RETRIEVE_THREADS && !error; i++) {
+                pthread_t thread;
+                error = pthread_create(&thread, NULL, thread_main, r);
+                if (!error)
+                        pthread_detach(thread);
+        }
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return -error;
+}
+
+int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell) {
+        struct retrieve *r = calloc(1, sizeof(*r));
+        int error;
+
+        if (!r)
+                return -ENOMEM;
+        r->jobs = calloc(n_jobs, sizeof(*r->jobs));
+        r->path = strdup(index_path);
+        if (!r->jobs || !r->path) {
+                free(r->jobs);
+                free(r->path);
+                free(r);
+                return -ENOMEM;
+        }
+        pthread_mutex_init(&r->lock, NULL);
+        pthread_cond_init(&r->work, NULL);
+        queue_init(&r->waiting);
+        queue_init(&r->done);
+        r->bell = bell;
+        for (uint32_t i = 0; i < n_jobs; i++) {
+                r->jobs[i].next = r->free;
+                r->free = &r->jobs[i];
+        }
+        error = threads_start(r);
+        if (error)
+                return error; /* the process gives up: the threads that run keep what they use */
+        *ret = r;
+        return 0;
+}
+
+bool retrieve_available(struct retrieve *r, uint64_t now_ns) {
+        if (!r->looked_ns || now_ns - r->looked_ns > NS_PER_S) {
+                r->there = access(r->path, F_OK) == 0;
+                r->looked_ns = now_ns;
+        }
+        return r->there;
+}
+
+struct retrieve_job *retrieve_take(struct retrieve *r) {
+        struct retrieve_job *job = r->free;
+
+        if (!job)
+                return NULL;
+        r->free = job->next;
+        job->abandoned = false;
+        job->result = NULL;
+        job->status = 0;
+        return job;
+}
+
+void retrieve_submit(struct retrieve *r, struct retrieve_job *job) {
+        pthread_mutex_lock(&r->lock);
+        queue_push(&r->waiting, job);
+        pthread_mutex_unlock(&r->lock);
+        pthread_cond_signal(&r->work);
+}
+
+struct retrieve_job *retrieve_done(struct retrieve *r) {
+        struct retrieve_job *job;
+
+        pthread_mutex_lock(&r->lock);
+        job = queue_pop(&r->done);
+        pthread_mutex_unlock(&r->lock);
+        return job;
+}
+
+void retrieve_release(struct retrieve *r, struct retrieve_job *job) {
+        job->result = index_result_free(job->result);
+        job->next = r->free;
+        r->free = job;
+}
