@@ -1,0 +1,69 @@
+/*
+ * response_log -- the writing side of a lane's response log (shm/log.h).
+ *
+ * Shape   private lists over the shared entries: free, open, finished, finished and detached, evicted
+ * Units   bytes; nanoseconds of CLOCK_MONOTONIC
+ * Owner   the stream stage of the lane; all private state is derived from shared words on attach (I6)
+ * Errors  0, -errno (-EPROTO: not our layout; -EBADMSG: a log that no writer of ours leaves), RESPONSE_E_*
+ * Limits  stream.log_bytes; an event <= LOG_EVENT_MAX; nothing allocates after attach
+ *
+ *   FREE --create--> OPEN --terminal event--> FINISHED --room needed, TTL--> EVICTED --entry needed--> OPEN
+ *
+ * A kill between any two stores leaves either the event published with its input's seq, or not at all:
+ * bytes first, then tail[] (the one that is not valid), then one store of `end` (I2).
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "shm/log.h"
+
+enum response_error {
+        RESPONSE_E_KNOWN = 1, /* this input is in the log already: only to be acked */
+        RESPONSE_E_NONE,      /* no such response: its head was never logged here */
+        RESPONSE_E_SPACE,     /* every extent belongs to an open response's end: wait */
+};
+
+enum response_list { LIST_FREE, LIST_OPEN, LIST_FINISHED, LIST_DETACHED, LIST_EVICTED, LISTS_N };
+
+struct response_log {
+        struct log_shm *shm;
+        struct log_extent *extents;
+        struct log_view view; /* the same, as readers see it */
+        struct {
+                uint32_t first, last, n;
+        } list[LISTS_N];
+        struct response_link {
+                uint32_t prev, next;
+                uint32_t n_extents;
+                uint8_t list; /* enum response_list */
+        } *links;
+        uint32_t *free_extents, n_free_extents;
+        uint64_t n_evicted;
+        /* Is a gateway still waiting for this request's end? Its entry is then not given to another.
+         * NULL: nobody is. */
+        bool (*followed)(void *ctx, uint64_t req_id);
+        void *followed_ctx;
+};
+
+struct response_head {
+        uint64_t req_id, in_seq, now_ns;
+        const char *id, *tenant;
+        uint32_t id_len, tenant_len;
+        uint64_t digest[2];
+        bool detached;
+};
+
+int response_log_attach(struct response_log *log, void *map, uint64_t map_bytes);
+void response_log_close(struct response_log *log);
+
+/* The response of a request: 0 or RESPONSE_E_NONE. */
+int response_log_find(const struct response_log *log, uint64_t req_id, uint32_t *ret);
+/* A new open response. 0, RESPONSE_E_KNOWN, RESPONSE_E_SPACE. */
+int response_log_create(struct response_log *log, const struct response_head *head, uint32_t *ret);
+/* Appends and publishes one event; outcome 0 or LOG_OUTCOME_*: this one is the last.
+ * 0, RESPONSE_E_KNOWN (in_seq was logged, or the response is finished), RESPONSE_E_SPACE. */
+int response_log_append(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
+        const void *payload, uint32_t len, uint64_t outcome, uint64_t now_ns);
+/* Evicts what finished before the given time. */
+void response_log_expire(struct response_log *log, uint64_t before_ns);
