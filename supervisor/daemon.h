@@ -1,0 +1,213 @@
+/*
+ * daemon -- what the supervisor's parts share: the processes, and what the whole is about.
+ *
+ * Shape   struct daemon, with one struct process for each row of the topology's process table
+ * Units   nanoseconds of CLOCK_MONOTONIC
+ * Owner   daemon_run() owns the struct daemon; everything runs in its one loop, nothing blocks
+ * Errors  0 or -errno; what ends the daemon goes through ending_stop()
+ *
+ * The daemon     STARTING --(all ready)--> RUNNING --(signal, `drain`)--> ENDING --> end of the
+ * loop A process      IDLE --(process_start)--> STARTING --(READY)--> READY --(exit, reaped)-->
+ * IDLE IDLE waits as its struct restart says: until a time, or until somebody asks
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "stages/common/clock.h"
+#include "stages/common/loop.h"
+#include "stages/common/settings.h"
+#include "supervisor/config.h"
+#include "supervisor/lock.h"
+#include "supervisor/memory.h"
+#include "supervisor/restart.h"
+#include "supervisor/sockets.h"
+#include "supervisor/spawn.h"
+
+#define DAEMON_SETS_MAX 256
+#define ROLL_JOBS_MAX 8
+#define CONTROL_CLIENTS_MAX 32
+
+struct daemon;
+struct control;
+
+struct daemon_options {
+        const char *config; /* NULL: none */
+        const char *sets[DAEMON_SETS_MAX];
+        unsigned n_sets;
+        const char *socket;  /* -s: wins over the configuration; NULL: none */
+        const char *exe_dir; /* NULL: beside this program, or ../libexec/millrace */
+        bool discard;
+};
+
+enum process_state { PROCESS_IDLE, PROCESS_STARTING, PROCESS_READY };
+
+/* How far the messages of the start have been sent. */
+struct handover {
+        uint32_t phase, at;
+        bool done;
+};
+
+struct process {
+        struct daemon *d;
+        uint32_t index; /* in the topology */
+        enum mr_role role;
+        uint32_t lane, place; /* place: of a gateway */
+        bool wanted;          /* false: the spare gateway slot */
+        uint32_t core;        /* UINT32_MAX: none */
+        char *exe;            /* of `restart --exe`, owned; NULL: the one that was found at the start */
+
+        enum process_state state;
+        bool draining, drained; /* DRAIN was sent, DRAINED came */
+        bool leaving;           /* LEAVE was sent */
+        bool killed;            /* by the watchdog or a deadline */
+        bool reaped;
+        int wait_code, wait_status; /* CLD_*, exit code or signal */
+        pid_t pid;                  /* 0: none */
+        int pidfd, channel;
+        int bell; /* outlives incarnations */
+        uint64_t epoch;
+        bool blame; /* the last death was its own doing */
+        uint32_t n_starts;
+        uint64_t started_ns;
+        char last_exit[16]; /* "": never ended */
+        struct handover handover;
+        struct restart restart;
+
+        uint64_t beat, beat_ns; /* last heartbeat seen, and when it was seen first */
+        uint64_t cpu_ns;        /* CPU time when the heartbeat began to look old, 0: it does not */
+
+        struct loop_op exit_op, channel_op, room_op;
+        struct loop_timer start_timer; /* IDLE: when to start */
+        struct loop_timer limit_timer; /* running: READY is late, or SIGKILL is due */
+};
+
+enum daemon_phase { DAEMON_STARTING, DAEMON_RUNNING, DAEMON_ENDING, DAEMON_ENDED };
+
+/* Processes to be replaced one after the other. */
+struct roll_job {
+        uint32_t procs[PROCS_MAX], n, at;
+        uint32_t step;   /* enum roll_step, roll.c */
+        uint64_t epoch;  /* of the incarnation to be replaced */
+        uint64_t client; /* control client that waits, 0: none */
+        bool reload;
+        uint32_t n_changed; /* reload: rows, for the answer */
+        const struct settings_row *changed[CONFIG_ROWS_MAX];
+};
+
+struct ending {
+        uint32_t step; /* enum ending_step, ending.c */
+        bool fast;     /* second signal, or an escalation */
+        int exit_code;
+        uint64_t lost;
+        uint64_t client; /* control client that asked, 0: none */
+        struct loop_timer limit;
+};
+
+struct daemon {
+        const struct daemon_options *options;
+        struct settings *settings;
+        uint8_t *packed; /* SETTINGS_PACKED_MAX bytes */
+        size_t packed_len;
+        struct spawn_exes *exes;
+        struct lock lock;
+        struct memory memory;
+        struct listener client, control_listener, telemetry;
+        uint32_t cores[1024], n_cores;
+
+        struct loop *loop;
+        enum daemon_phase phase;
+        uint64_t begun_ns;
+        int signal_fd;
+        struct loop_op signal_op;
+        struct loop_timer watch_timer;
+        uint64_t watch_due_ns;
+        uint32_t random;
+
+        struct process procs[PROCS_MAX];
+        uint32_t n_procs;
+        struct roll_job jobs[ROLL_JOBS_MAX];
+        uint32_t n_jobs;
+        struct loop_timer roll_limit;
+        struct ending ending;
+        struct control *control;
+};
+
+/* ---- supervisor.c ---- */
+
+/* Runs the daemon; returns the command's exit code. */
+int daemon_run(const struct daemon_options *options);
+/* Something about a process has changed: start what waits for it, say ready, go on ending. */
+void daemon_changed(struct process *p);
+void daemon_notify(const char *state);
+/* Requests admitted that have not ended. */
+uint64_t daemon_in_flight(const struct daemon *d);
+
+/* ---- process.c ---- */
+
+void process_init(struct process *p, struct daemon *d, uint32_t index);
+/* Starts it now, whatever it was waiting for; no-op while it runs. */
+void process_start(struct process *p);
+/* Forgets why it is down, then process_start(). */
+void process_pardon(struct process *p);
+void process_drain(struct process *p);
+void process_cut(struct process *p);
+void process_leave(struct process *p);
+/* Kills it at once; `planned`: its death is what was wanted. */
+void process_kill(struct process *p, bool planned);
+/* SIGABRT for its last words, then SIGKILL. */
+void process_abort(struct process *p, const char *why);
+/* Clears timers: it will not be started again. */
+void process_forget(struct process *p);
+bool process_is_running(const struct process *p);
+/* `starting`, `ready`, `draining` or `down`. */
+const char *process_state_name(const struct process *p);
+/* "stage=rag lane=0 pid=12" */
+const char *process_tag(const struct process *p);
+/* Looks for a sign of life. */
+void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
+
+/* ---- handover.c ---- */
+
+/* Sends as much of the start as the channel takes. 0: all of it; CHANNEL_E_AGAIN, CHANNEL_E_EOF,
+ * -errno. */
+int handover_continue(struct process *p);
+
+/* ---- ending.c ---- */
+
+/* Finishes everything admitted, then exits 0. timeout_ms 0: the setting's. */
+void ending_drain(struct daemon *d, uint64_t timeout_ms, uint64_t client);
+/* Cuts everything short and exits with that code. */
+void ending_stop(struct daemon *d, int exit_code);
+void ending_advance(struct daemon *d);
+
+/* ---- roll.c ---- */
+
+/* exe: the folder of the successors' programs, NULL: those that run now. -EBUSY: too many jobs;
+ * -ESRCH: nobody to restart; -ENOENT: no program of that role is in the folder. */
+int roll_restart(struct daemon *d, enum mr_role role, bool all, int lane, const char *exe,
+                uint64_t client);
+/* client 0: SIGHUP. The answer is given here or when the job is done. */
+void roll_reload(struct daemon *d, uint64_t client);
+void roll_advance(struct daemon *d);
+/* Jobs that are not done get an error. */
+void roll_abandon(struct daemon *d);
+/* Packs d->settings for the next incarnations. */
+int roll_pack_settings(struct daemon *d);
+
+/* ---- control.c ---- */
+
+int control_open(struct daemon *d);
+/* Sends what can still be sent at once, and closes everything. */
+void control_close(struct daemon *d);
+
+/* Delayed answers; a client that has gone is no error. */
+void control_answer_restart(struct daemon *d, uint64_t client, uint32_t restarted);
+void control_answer_reload(struct daemon *d, uint64_t client, const struct roll_job *job);
+void control_answer_restart_required(struct daemon *d, uint64_t client,
+                const struct settings_row *const *rows, uint32_t n);
+void control_answer_drain(struct daemon *d, uint64_t client, uint64_t lost);
+void control_answer_error(struct daemon *d, uint64_t client, const char *op, const char *code,
+                const char *message);

@@ -1,0 +1,475 @@
+/*
+ * process -- one worker process from the supervisor's side: start, ready, signs of life, death.
+ *
+ * An incarnation ends when it has been reaped and nothing of the loop refers to its descriptors any
+ * more; only then may its successor start (I5).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shm/doorbell.h"
+#include "stages/common/channel.h"
+#include "stages/common/log.h"
+#include "stages/common/stage.h"
+#include "supervisor/daemon.h"
+
+#define READY_LIMIT_NS (5 * NS_PER_S)
+#define READY_PER_REQUEST_NS (10 * NS_PER_MS) /* recovery walks what was in flight */
+#define LAST_WORDS_NS NS_PER_S                /* between SIGABRT and SIGKILL */
+#define LATE_NS NS_PER_S /* a timer that is so late says that we were stopped */
+#define ROOM_RETRY_NS (5 * NS_PER_MS)
+#define MESSAGES_A_TURN 16
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+const char *process_tag(const struct process *p) {
+        static char tag[96];
+        int n = snprintf(tag, sizeof(tag), "stage=%s", mr_role_name(p->role));
+
+        if (p->role < LANE_STAGES_N)
+                n += snprintf(tag + n, sizeof(tag) - (size_t)n, " lane=%u", p->lane);
+        if (p->role == ROLE_GATEWAY)
+                n += snprintf(tag + n, sizeof(tag) - (size_t)n, " place=%u", p->place);
+        if (p->pid)
+                snprintf(tag + n, sizeof(tag) - (size_t)n, " pid=%ld", (long)p->pid);
+        return tag;
+}
+
+const char *process_state_name(const struct process *p) {
+        if (p->state == PROCESS_READY)
+                return p->draining || p->leaving ? "draining" : "ready";
+        if (p->state == PROCESS_STARTING)
+                return "starting";
+        return p->restart.state == RESTART_WAITING || p->restart.state == RESTART_STARTING
+                               ? "starting"
+                               : "down";
+}
+
+bool process_is_running(const struct process *p) {
+        return p->state != PROCESS_IDLE;
+}
+
+/* ---- death ----------------------------------------------------------------------------------- */
+
+static void note_exit(struct process *p) {
+        if (p->wait_code == CLD_EXITED)
+                snprintf(p->last_exit, sizeof(p->last_exit), "exit %d", p->wait_status);
+        else
+                snprintf(p->last_exit, sizeof(p->last_exit), "signal %d", p->wait_status);
+}
+
+static enum restart_cause cause_of_death(const struct process *p) {
+        const struct counters_shm *c = p->d->memory.counters[p->index];
+        struct restart_death death = {.exited = p->wait_code == CLD_EXITED,
+                        .status = p->wait_status,
+                        .asked = p->leaving,
+                        .killed_by_us = p->killed,
+                        .pid = (uint32_t)p->pid};
+
+        /* Who died before it took its counters over left its predecessor's words there. */
+        if (c && atomic_load_explicit(&c->epoch, memory_order_relaxed) == p->epoch) {
+                death.crash_signal = atomic_load_explicit(&c->crash_signal, memory_order_relaxed);
+                death.crash_code = atomic_load_explicit(&c->crash_code, memory_order_relaxed);
+                death.crash_pid = atomic_load_explicit(&c->crash_pid, memory_order_relaxed);
+        }
+        return restart_classify(&death);
+}
+
+/* A paused machine is no record's fault: the watchdog's victim counts when it was busy. */
+static bool deserves_blame(const struct process *p, enum restart_cause cause) {
+        return cause == CAUSE_CRASH || (cause == CAUSE_WATCHDOG && p->blame);
+}
+
+/* The doorbell that the dead one may have owed somebody: one ring for each neighbour (I7). */
+static void ring_neighbours(const struct process *p) {
+        const struct daemon *d = p->d;
+
+        for (uint32_t i = 0; i < d->n_procs; i++)
+                if (i != p->index && topology_neighbours(d->memory.topology, p->index, i))
+                        doorbell_ring(d->procs[i].bell);
+}
+
+static void log_last_words(const struct process *p) {
+        const struct counters_shm *c = p->d->memory.counters[p->index];
+        uint64_t words[COUNTERS_WORDS_MAX];
+        char text[sizeof(words) + 1];
+
+        if (!c)
+                return;
+        for (uint32_t i = 0; i < COUNTERS_WORDS_MAX; i++)
+                words[i] = atomic_load_explicit(&c->words[i], memory_order_relaxed);
+        memcpy(text, words, sizeof(words));
+        text[sizeof(words)] = '\0';
+        for (char *t = text; *t; t++)
+                if (*t < ' ' || *t == '"')
+                        *t = ' ';
+        if (text[0])
+                log_info("last_words", "%s words=\"%s\"", process_tag(p), text);
+}
+
+static void obey(struct process *p, enum restart_order order) {
+        struct daemon *d = p->d;
+
+        switch (order) {
+        case ORDER_START:
+                break;
+        case ORDER_RETRY:
+                log_error("down", "%s deaths=%u retry_s=%llu", process_tag(p), p->restart.n_deaths,
+                                RESTART_RETRY_NS / NS_PER_S);
+                if (d->phase == DAEMON_STARTING)
+                        ending_stop(d, 1);
+                break;
+        case ORDER_NEVER:
+                log_error("down", "%s why=permanent", process_tag(p));
+                if (d->phase == DAEMON_STARTING)
+                        ending_stop(d, 2);
+                return;
+        case ORDER_ESCALATE:
+                log_error("escalate",
+                                "%s last_exit=\"%s\" what=\"restarting this process alone does not "
+                                "help, the "
+                                "daemon ends\"",
+                                process_tag(p), p->last_exit);
+                ending_stop(d, 1);
+                return;
+        }
+        if (d->phase == DAEMON_ENDED)
+                return;
+        loop_timer_set(d->loop, &p->start_timer, p->restart.at_ns);
+}
+
+/* Reaped, and the loop has let go of its descriptors: what now? */
+static void settle(struct process *p) {
+        struct daemon *d = p->d;
+        struct restart_policy policy = {.burst = (uint32_t)d->settings->supervisor.restart_burst,
+                        .window_ns = d->settings->supervisor.restart_window_s * NS_PER_S};
+        bool asked = p->leaving;
+        enum restart_cause cause;
+
+        if (!p->reaped || p->channel_op.pending || p->room_op.pending)
+                return;
+        loop_timer_clear(d->loop, &p->limit_timer);
+        cause = cause_of_death(p);
+        note_exit(p);
+        if (cause == CAUSE_PLANNED)
+                log_info("exit", "%s last_exit=\"%s\"", process_tag(p), p->last_exit);
+        else
+                log_warn("death", "%s last_exit=\"%s\" cause=%s", process_tag(p), p->last_exit,
+                                restart_cause_name(cause));
+        if (cause == CAUSE_CRASH || cause == CAUSE_WATCHDOG)
+                log_last_words(p);
+        p->blame = deserves_blame(p, cause);
+        close(p->pidfd);
+        close(p->channel);
+        p->pidfd = p->channel = -1;
+        p->state = PROCESS_IDLE;
+        p->draining = p->drained = p->leaving = p->killed = p->reaped = false;
+        ring_neighbours(p);
+        if (d->phase != DAEMON_ENDED && !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
+                obey(p, restart_died(&p->restart, &policy, cause, loop_now_ns(d->loop),
+                                        (uint32_t)rand_r(&d->random)));
+        p->pid = 0;
+        daemon_changed(p);
+}
+
+static void on_exit_event(struct loop_op *op, int res, uint32_t flags) {
+        struct process *p = op->owner;
+        siginfo_t info = {.si_pid = 0};
+
+        (void)flags;
+        if (waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOHANG) == -1 || info.si_pid == 0) {
+                if (res != -ECANCELED)
+                        loop_poll(p->d->loop, op, p->pidfd, POLLIN);
+                return;
+        }
+        p->reaped = true;
+        p->wait_code = info.si_code;
+        p->wait_status = info.si_status;
+        /* Its end of the channel is closed, so both polls are about to end; unless a child of its
+         * own holds it open. */
+        loop_cancel(p->d->loop, &p->channel_op);
+        loop_cancel(p->d->loop, &p->room_op);
+        settle(p);
+}
+
+/* ---- the channel ----------------------------------------------------------------------------- */
+
+static void became_ready(struct process *p) {
+        struct daemon *d = p->d;
+
+        if (p->state != PROCESS_STARTING)
+                return;
+        p->state = PROCESS_READY;
+        p->beat_ns = loop_now_ns(d->loop);
+        p->beat = 0;
+        p->cpu_ns = 0;
+        loop_timer_clear(d->loop, &p->limit_timer);
+        restart_ready(&p->restart, loop_now_ns(d->loop));
+        log_info("ready", "%s epoch=%llu took_us=%llu", process_tag(p),
+                        (unsigned long long)p->epoch,
+                        (unsigned long long)((loop_now_ns(d->loop) - p->started_ns) / NS_PER_US));
+        daemon_changed(p);
+}
+
+static void on_message(
+                struct process *p, const struct channel_head *head, char *text, uint32_t len) {
+        if (head->type == CHANNEL_READY) {
+                became_ready(p);
+        } else if (head->type == CHANNEL_DRAINED) {
+                if (p->draining) {
+                        p->drained = true;
+                        daemon_changed(p);
+                }
+        } else if (head->type == CHANNEL_FAILED) {
+                text[len] = '\0';
+                for (char *t = text; *t; t++)
+                        if (*t < ' ' || *t == '"')
+                                *t = ' ';
+                log_error("failed", "%s why=\"%s\"", process_tag(p), text);
+        } else {
+                log_warn("channel", "%s what=unknown_message type=%u", process_tag(p), head->type);
+        }
+}
+
+static void on_channel(struct loop_op *op, int res, uint32_t flags) {
+        struct process *p = op->owner;
+        struct channel_head head;
+        char buf[512];
+        uint32_t len;
+        int r = 0, fd;
+
+        (void)flags;
+        for (int i = 0; r == 0 && i < MESSAGES_A_TURN; i++) {
+                r = channel_recv(p->channel, 0, &head, buf, sizeof(buf) - 1, &len, &fd);
+                if (r)
+                        break;
+                if (fd >= 0)
+                        close(fd); /* workers have nothing to give us */
+                on_message(p, &head, buf, len);
+        }
+        if (r < 0) {
+                log_warn("channel", "%s error=\"%s\"", process_tag(p), strerror(-r));
+                process_kill(p, false);
+        }
+        if (p->reaped || res == -ECANCELED)
+                settle(p);
+        else if (r >= 0 && r != CHANNEL_E_EOF)
+                loop_poll(p->d->loop, op, p->channel, POLLIN);
+}
+
+static void give(struct process *p);
+
+static void on_room(struct loop_op *op, int res, uint32_t flags) {
+        struct process *p = op->owner;
+
+        (void)res;
+        (void)flags;
+        if (p->reaped)
+                settle(p);
+        else
+                give(p);
+}
+
+/* Goes on with the handover; waits for room when the channel is full. */
+static void give(struct process *p) {
+        int r = p->handover.done ? 0 : handover_continue(p);
+
+        if (r == CHANNEL_E_AGAIN) {
+                loop_poll(p->d->loop, &p->room_op, p->channel, POLLOUT);
+        } else if (r == -ETOOMANYREFS) {
+                /* Too many descriptors are under way; they get fewer as workers take them. */
+                loop_timer_set(p->d->loop, &p->start_timer,
+                                loop_now_ns(p->d->loop) + ROOM_RETRY_NS);
+        } else if (r < 0) {
+                log_error("handover", "%s error=\"%s\"", process_tag(p), strerror(-r));
+                process_kill(p, false);
+        }
+}
+
+static void say(struct process *p, enum channel_type type) {
+        int r = channel_send(p->channel, type, 0, NULL, 0, -1);
+
+        /* A worker that reads nothing is the watchdog's business; one that is gone is about to be
+         * reaped. */
+        if (r != 0 && r != CHANNEL_E_EOF)
+                log_warn("channel", "%s type=%d error=\"%s\"", process_tag(p), (int)type,
+                                r < 0 ? strerror(-r) : "full");
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+static int spawn(struct process *p, struct spawned *ret) {
+        struct daemon *d = p->d;
+        struct spawn_env env;
+        char title[128];
+        int r = spawn_env_make(p->role, d->settings, &env);
+
+        if (r)
+                return r;
+        if (p->role < LANE_STAGES_N)
+                snprintf(title, sizeof(title), "millrace-%s: %s lane %u", mr_role_name(p->role),
+                                d->memory.instance, p->lane);
+        else
+                snprintf(title, sizeof(title), "millrace-%s: %s", mr_role_name(p->role),
+                                d->memory.instance);
+        r = spawn_process(p->exe ? p->exe : d->exes->path[p->role], title, p->core, &env, ret);
+        spawn_env_free(&env);
+        return r;
+}
+
+/* Greater than any that this process ever had, also in the hands of a dead supervisor. */
+static uint64_t next_epoch(const struct process *p) {
+        const struct counters_shm *c = p->d->memory.counters[p->index];
+        uint64_t seen = c ? atomic_load_explicit(&c->epoch, memory_order_relaxed) : 0;
+
+        return (seen > p->epoch ? seen : p->epoch) + 1;
+}
+
+static void set_ready_limit(struct process *p) {
+        struct daemon *d = p->d;
+
+        loop_timer_set(d->loop, &p->limit_timer,
+                        clock_now_ns() + READY_LIMIT_NS +
+                                        d->memory.topology->max_in_flight * READY_PER_REQUEST_NS);
+}
+
+void process_start(struct process *p) {
+        struct daemon *d = p->d;
+        struct spawned s;
+        int r;
+
+        if (process_is_running(p) || !p->wanted)
+                return;
+        loop_timer_clear(d->loop, &p->start_timer);
+        r = spawn(p, &s);
+        if (r) {
+                log_error("spawn", "%s error=\"%s\"", process_tag(p), strerror(-r));
+                loop_timer_set(d->loop, &p->start_timer, loop_now_ns(d->loop) + NS_PER_S);
+                return;
+        }
+        p->pid = s.pid;
+        p->pidfd = s.pidfd;
+        p->channel = s.channel;
+        p->state = PROCESS_STARTING;
+        p->epoch = next_epoch(p);
+        p->n_starts++;
+        p->started_ns = clock_now_ns();
+        p->handover = (struct handover){.phase = 0};
+        restart_started(&p->restart);
+        loop_poll(d->loop, &p->exit_op, p->pidfd, POLLIN);
+        loop_poll(d->loop, &p->channel_op, p->channel, POLLIN);
+        set_ready_limit(p);
+        give(p);
+}
+
+static void on_start_timer(struct loop_timer *timer) {
+        struct process *p = timer->owner;
+
+        if (process_is_running(p))
+                give(p);
+        else
+                process_start(p);
+}
+
+void process_pardon(struct process *p) {
+        if (process_is_running(p))
+                return;
+        restart_init(&p->restart);
+        process_start(p);
+}
+
+/* ---- asking and killing ---------------------------------------------------------------------- */
+
+void process_drain(struct process *p) {
+        if (p->state != PROCESS_READY || p->draining)
+                return;
+        p->draining = true;
+        say(p, CHANNEL_DRAIN);
+}
+
+void process_cut(struct process *p) {
+        if (p->state == PROCESS_READY)
+                say(p, CHANNEL_CUT);
+}
+
+void process_leave(struct process *p) {
+        if (p->state != PROCESS_READY || p->leaving)
+                return;
+        p->leaving = true;
+        say(p, CHANNEL_LEAVE);
+}
+
+static void send_signal(struct process *p, int signo) {
+        if (process_is_running(p) && !p->reaped)
+                (void)syscall(SYS_pidfd_send_signal, p->pidfd, signo, NULL, 0);
+}
+
+void process_kill(struct process *p, bool planned) {
+        if (!process_is_running(p))
+                return;
+        p->killed = true;
+        p->blame = false;
+        p->leaving |= planned;
+        send_signal(p, SIGKILL);
+}
+
+void process_abort(struct process *p, const char *why) {
+        if (!process_is_running(p) || p->killed)
+                return;
+        log_error("kill", "%s why=%s", process_tag(p), why);
+        p->killed = true;
+        send_signal(p, SIGABRT);
+        loop_timer_set(p->d->loop, &p->limit_timer, loop_now_ns(p->d->loop) + LAST_WORDS_NS);
+}
+
+void process_forget(struct process *p) {
+        loop_timer_clear(p->d->loop, &p->start_timer);
+        if (!process_is_running(p))
+                loop_timer_clear(p->d->loop, &p->limit_timer);
+}
+
+/* READY is late, or the last words are. */
+static void on_limit(struct loop_timer *timer) {
+        struct process *p = timer->owner;
+
+        if (p->killed) {
+                send_signal(p, SIGKILL);
+                return;
+        }
+        if (p->state != PROCESS_STARTING)
+                return;
+        if (loop_now_ns(p->d->loop) - timer->at_ns > LATE_NS) {
+                /* We were not running ourselves, so the process was not either. */
+                set_ready_limit(p);
+                return;
+        }
+        p->blame = false;
+        process_abort(p, "not_ready_in_time");
+}
+
+void process_init(struct process *p, struct daemon *d, uint32_t index) {
+        const struct topology_proc *row = &d->memory.topology->procs[index];
+
+        p->d = d;
+        p->index = index;
+        p->role = row->role;
+        p->lane = row->lane;
+        p->place = row->slot;
+        p->wanted = row->role != ROLE_GATEWAY || row->slot < d->memory.topology->n_gateways;
+        p->core = topology_core(d->memory.topology, d->settings->pin, index, d->cores, d->n_cores);
+        p->pidfd = p->channel = p->bell = -1;
+        p->exit_op = (struct loop_op){.fn = on_exit_event, .owner = p};
+        p->channel_op = (struct loop_op){.fn = on_channel, .owner = p};
+        p->room_op = (struct loop_op){.fn = on_room, .owner = p};
+        p->start_timer = (struct loop_timer){.fn = on_start_timer, .owner = p};
+        p->limit_timer = (struct loop_timer){.fn = on_limit, .owner = p};
+        restart_init(&p->restart);
+}

@@ -1,0 +1,798 @@
+"""The supervisor with stages that misbehave on demand (fake_stage.c): whole-process tests."""
+
+import ctypes
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import msgpack
+import pytest
+
+SUPERVISOR = os.environ["MILLRACE_SUPERVISOR"]
+FAKE_STAGE = os.environ["MILLRACE_FAKE_STAGE"]
+ROLES = ["rag", "assemble", "inference", "post", "stream", "gateway", "telemetry"]
+LONG = 60  # seconds to wait for what must happen
+DRAIN, LEAVE, CUT = 8, 9, 13
+
+
+def until(what, why, seconds=LONG):
+    """The first true value of what()."""
+    end = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited in vain: {why}"
+        time.sleep(0.02)
+
+
+class Control:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(LONG)
+        self.socket.connect(str(path))
+        self.unpacker = msgpack.Unpacker()
+
+    def send(self, **request):
+        self.socket.sendall(msgpack.packb(request))
+
+    def answer(self):
+        while True:
+            for value in self.unpacker:
+                return value
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionResetError:  # closed before it had read everything
+                return None
+            if not data:
+                return None
+            self.unpacker.feed(data)
+
+    def ask(self, **request):
+        self.send(**request)
+        return self.answer()
+
+
+class Daemon:
+    n = 0
+
+    def __init__(self, folder, *args, instance=None, sets=(), config=None, env=None, **popen):
+        Daemon.n += 1
+        self.folder = folder
+        self.instance = instance or f"test-{os.getpid()}-{Daemon.n}"
+        self.path = folder / "s"
+        self.log_path = folder / f"log.{Daemon.n}"
+        exes = folder / "exe"
+        if not exes.exists():
+            exes.mkdir()
+            for role in ROLES:
+                (exes / f"millrace-{role}").symlink_to(FAKE_STAGE)
+        command = [SUPERVISOR, "--exe-dir", exes, "-s", self.path]
+        for one in ["lanes=1", "telemetry.listen=none", f"instance={self.instance}", *sets]:
+            command += ["--set", one]
+        if config:
+            command += ["-c", config]
+        environment = {**os.environ, **(env or {})}
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *args], stderr=log, env=environment, cwd=folder, **popen
+            )
+
+    def log(self):
+        return self.log_path.read_text()
+
+    def says(self, text):
+        until(lambda: text in self.log() or self.process.poll() is not None, f"log: {text}")
+        assert text in self.log(), self.log()
+
+    def ready(self):
+        self.says("millrace ready")
+        return self
+
+    def control(self):
+        return Control(f"{self.path}.ctl")
+
+    def status(self):
+        answer = self.control().ask(op="status")
+        assert answer["ok"], answer
+        return answer["status"]
+
+    def stage(self, name, lane=0):
+        status = self.status()
+        if name in ("gateway", "telemetry"):
+            return status["gateways"][0] if name == "gateway" else status["telemetry"]
+        return next(s for s in status["lanes"][lane]["stages"] if s["stage"] == name)
+
+    def pids(self):
+        status = self.status()
+        found = {"gateway": status["gateways"][0]["pid"], "telemetry": status["telemetry"]["pid"]}
+        for lane in status["lanes"]:
+            for s in lane["stages"]:
+                found[f"{s['stage']}.{lane['lane']}"] = s["pid"]
+        return found
+
+    def behave(self, *lines):
+        new = self.folder / "behaviour.new"
+        new.write_text("".join(line + "\n" for line in lines))
+        new.rename(self.folder / "behaviour")
+
+    def seen(self, pid):
+        path = self.folder / f"seen.{pid}"
+        return path.read_text() if path.exists() else ""
+
+    def was_told(self, pid, message):
+        return f"message {message}\n" in self.seen(pid)
+
+    def objects(self):
+        return [p.name for p in pathlib.Path("/dev/shm").glob(f"millrace.*.{self.instance}.*")]
+
+    def end(self, seconds=LONG):
+        self.process.wait(seconds)
+        return self.process.returncode
+
+    def drain(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+
+@pytest.fixture
+def folder():
+    path = pathlib.Path(tempfile.mkdtemp(prefix="millrace-test-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def run(folder):
+    started = []
+
+    def start(*args, **options):
+        started.append(Daemon(folder, *args, **options))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+        for name in daemon.objects():
+            pathlib.Path("/dev/shm", name).unlink(missing_ok=True)
+
+
+def one_line(daemon, code=2):
+    """What a refused start says: one line and nothing left behind."""
+    assert daemon.end() == code, daemon.log()
+    lines = [line for line in daemon.log().splitlines() if line.startswith("millrace run: ")]
+    assert len(lines) == 1, daemon.log()
+    return lines[0]
+
+
+# ---- refusals at the start ---------------------------------------------------------------------------
+
+
+def test_an_unknown_option_is_exit_2(run):
+    assert run("--frobnicate").end() == 2
+
+
+def test_a_bad_value_names_its_key_and_leaves_nothing(run):
+    daemon = run(sets=["lanes=900"])
+    assert "lanes" in one_line(daemon)
+    assert not daemon.objects()
+
+
+def test_an_unknown_key_in_the_file_is_named_with_its_line(run, folder):
+    config = folder / "c.yaml"
+    config.write_text("rag:\n  top_k: 5\n  frobnicate: 1\n")
+    line = one_line(run(config=config))
+    assert f"{config}:3" in line and "frobnicate" in line
+
+
+def test_a_missing_program_is_named(run, folder):
+    line = one_line(run("--exe-dir", folder / "nowhere"))
+    assert "millrace-rag" in line and "nowhere" in line
+
+
+def test_a_socket_path_that_is_too_long_names_the_limit(run, folder):
+    line = one_line(run("-s", folder / ("x" * 120)))
+    assert "107" in line
+
+
+def test_an_instance_name_that_would_leave_its_place_is_refused(run):
+    assert "instance" in one_line(run(instance="a.b"))
+
+
+def test_too_little_shared_memory_is_one_line_with_both_sizes(run):
+    daemon = run(sets=["stream.log_bytes=17179869184", "lanes=8"])
+    line = one_line(daemon)
+    assert re.search(r"\d+ bytes .* are needed", line) and "are free" in line
+    assert not daemon.objects()
+    assert not daemon.path.exists()
+
+
+def test_a_taken_telemetry_port_is_named(run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        daemon = run(sets=[f"telemetry.listen={where}"])
+        assert where in one_line(daemon)
+        assert not daemon.objects()
+
+
+def test_a_taken_socket_is_named_and_left_alone(run, folder):
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(folder / "s"))
+        taken.listen()
+        daemon = run()
+        assert str(folder / "s") in one_line(daemon)
+        assert (folder / "s").exists()
+        assert not daemon.objects()
+
+
+def test_a_second_run_names_the_first_whatever_its_socket(run, folder):
+    first = run().ready()
+    pids = first.pids()
+    second = run("-s", folder / "other", instance=first.instance)
+    line = one_line(second)
+    assert f"pid {first.process.pid}" in line and str(first.path) in line
+    assert first.pids() == pids
+    assert first.drain() == 0
+
+
+def test_forbidden_io_uring_is_one_line_with_the_remedy(run):
+    seccomp = ctypes.CDLL("libseccomp.so.2")
+    seccomp.seccomp_init.restype = ctypes.c_void_p
+
+    def forbid():
+        context = ctypes.c_void_p(seccomp.seccomp_init(0x7FFF0000))
+        seccomp.seccomp_rule_add(context, 0x00050000 | 1, 425, 0)  # EPERM for io_uring_setup
+        seccomp.seccomp_load(context)
+
+    line = one_line(run(preexec_fn=forbid))
+    assert "io_uring" in line and "seccomp" in line
+
+
+def test_a_stage_that_cannot_work_ends_the_start_with_exit_2(run):
+    daemon = run().ready()
+    assert daemon.drain() == 0
+    daemon.behave("post exit 70")
+    again = run()
+    assert again.end() == 2
+    assert "told to fail" in again.log()
+    assert not again.objects()
+
+
+def test_a_stage_that_never_starts_ends_the_start_with_exit_1(run, folder):
+    (folder / "behaviour").write_text("assemble exit 1\n")
+    daemon = run()
+    assert daemon.end() == 1
+    assert not daemon.objects()
+    assert not daemon.path.exists()
+
+
+def test_crashes_in_recovery_escalate(run, folder):
+    (folder / "behaviour").write_text("stream crash_start\n")
+    daemon = run()
+    assert daemon.end() == 1
+    assert "ev=escalate" in daemon.log()
+    assert not daemon.objects()
+
+
+# ---- start -----------------------------------------------------------------------------------------------
+
+
+def test_the_ready_line_is_as_promised(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    line = f"millrace ready pid={daemon.process.pid} socket={daemon.path} http=none lanes=2"
+    assert line in daemon.log().splitlines()
+    assert daemon.drain() == 0
+
+
+def test_systemd_is_told(run, folder):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(folder / "notify"))
+        notify.settimeout(LONG)
+        daemon = run(env={"NOTIFY_SOCKET": str(folder / "notify")})
+        assert notify.recv(100) == b"READY=1"
+        daemon.process.send_signal(signal.SIGTERM)
+        assert notify.recv(100) == b"STOPPING=1"
+        assert daemon.end() == 0
+
+
+def test_consumers_start_before_producers_and_gateways_last(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    pids = daemon.pids()
+    order = [pids[f"{role}.0"] for role in ("stream", "post", "inference", "assemble", "rag")]
+    assert order == sorted(order)
+    assert pids["gateway"] == max(pids.values())
+    assert daemon.drain() == 0
+
+
+def test_the_stages_of_a_lane_have_its_core(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    cores = sorted(os.sched_getaffinity(0))
+    for lane in daemon.status()["lanes"]:
+        core = cores[lane["lane"] % len(cores)]
+        assert lane["core"] == core
+        for stage in lane["stages"]:
+            assert os.sched_getaffinity(stage["pid"]) == {core}
+    assert os.sched_getaffinity(daemon.pids()["gateway"]) == set(cores)
+    assert daemon.drain() == 0
+
+
+def test_a_worker_has_a_short_environment_and_no_descriptors_of_ours(run):
+    config = {"MY_SECRET": "x", "PATH": os.environ["PATH"]}
+    workers = "inference.workers=[{name: a, kind: openai, base_url: 'http://127.0.0.1:1', "
+    workers += "api_key_env: MY_SECRET}]"
+    daemon = run(env=config, sets=[workers, "inference.models={'*': [a]}"]).ready()
+    for role, pid in daemon.pids().items():
+        text = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+        assert (b"MY_SECRET=x" in text) == (role == "inference.0"), role
+        assert b"MILLRACE_SUPERVISOR" not in text
+        links = {int(p.name): os.readlink(p) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+        assert links[0] == links[1] == "/dev/null"
+        assert links[3].startswith("socket:")
+        # what the fake stage writes, its own bell, and the lock
+        assert sorted(links)[4:] == [4, 5, 6] and any(l.endswith(".lock") for l in links.values())
+    assert daemon.drain() == 0
+
+
+# ---- death -------------------------------------------------------------------------------------------------
+
+
+def test_who_is_killed_comes_back_alone(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    before = daemon.pids()
+    os.kill(before["post.1"], signal.SIGKILL)
+    until(lambda: daemon.stage("post", 1)["restarts"] == 1, "a restart")
+    until(lambda: daemon.stage("post", 1)["state"] == "ready", "ready")
+    after = daemon.pids()
+    assert {r for r in before if before[r] != after[r]} == {"post.1"}
+    stage = daemon.stage("post", 1)
+    assert stage["last_exit"] == "signal 9" and daemon.status()["state"] == "running"
+    assert "blame 0 epoch 2" in daemon.seen(after["post.1"])
+    assert daemon.drain() == 0
+
+
+def test_the_neighbours_of_the_dead_are_rung_and_nobody_else(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    pids = daemon.pids()
+    os.kill(pids["post.0"], signal.SIGKILL)
+    for neighbour in ("inference.0", "stream.0"):
+        until(lambda: "rung 1\n" in daemon.seen(pids[neighbour]), f"{neighbour} to be rung")
+    for other in ("rag.0", "assemble.0", "stream.1", "gateway", "telemetry"):
+        assert "rung" not in daemon.seen(pids[other]), other
+    assert daemon.drain() == 0
+
+
+def test_kills_from_outside_are_not_counted(run):
+    daemon = run().ready()
+    for n in range(1, 13):
+        os.kill(daemon.stage("rag")["pid"], signal.SIGKILL)
+        until(
+            lambda: daemon.stage("rag")["restarts"] == n
+            and daemon.stage("rag")["state"] == "ready",
+            f"restart {n}",
+        )
+    assert "ev=down" not in daemon.log()
+    assert daemon.drain() == 0
+
+
+def test_six_crashes_bring_a_stage_down_and_restart_brings_it_back(run):
+    daemon = run(sets=["supervisor.restart_burst=2"]).ready()
+    for n in range(3):
+        pid = until(
+            lambda: daemon.stage("assemble")["state"] == "ready" and daemon.stage("assemble")["pid"],
+            "ready",
+        )
+        os.kill(pid, signal.SIGSYS)  # as seccomp does: a crash of its own
+        until(lambda: daemon.stage("assemble")["pid"] != pid, "its death")
+    until(lambda: daemon.stage("assemble")["state"] == "down", "down")
+    status = daemon.status()
+    assert status["state"] == "degraded"
+    assert daemon.stage("assemble")["pid"] is None
+    assert daemon.stage("assemble")["last_exit"] == "signal 31"
+    answer = daemon.control().ask(op="restart", stage="assemble")
+    assert answer == {"ok": True, "op": "restart", "restarted": 1}
+    assert daemon.stage("assemble")["state"] == "ready"
+    assert daemon.status()["state"] == "running"
+    assert "blame 1" in daemon.seen(daemon.stage("assemble")["pid"])
+    assert daemon.drain() == 0
+
+
+def test_inconsistent_memory_ends_the_daemon_and_is_not_kept(run):
+    daemon = run().ready()
+    daemon.behave("stream exit 71")
+    os.kill(daemon.stage("stream")["pid"], signal.SIGKILL)
+    assert daemon.end() == 1
+    assert "ev=escalate" in daemon.log()
+    assert not daemon.objects()
+
+
+def test_a_permanent_failure_while_running_leaves_the_rest_alone(run):
+    daemon = run().ready()
+    daemon.behave("telemetry exit 70")
+    os.kill(daemon.pids()["telemetry"], signal.SIGKILL)
+    until(lambda: daemon.stage("telemetry")["state"] == "down", "down")
+    assert daemon.stage("telemetry")["last_exit"] == "exit 70"
+    assert daemon.drain() == 0
+
+
+def test_who_gives_no_sign_of_life_is_replaced(run):
+    daemon = run(sets=["supervisor.heartbeat_timeout_ms=1000"]).ready()
+    daemon.behave("rag mute")
+    until(lambda: daemon.stage("rag")["last_exit"] == "signal 6", "the watchdog")
+    assert "why=no_heartbeat" in daemon.log()
+    daemon.behave()
+    until(lambda: daemon.stage("rag")["state"] == "ready", "ready")
+    assert daemon.drain() == 0
+
+
+def test_a_stopped_process_is_not_taken_for_dead(run):
+    daemon = run(sets=["supervisor.heartbeat_timeout_ms=500"]).ready()
+    pid = daemon.stage("rag")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(0.6)
+    assert daemon.stage("rag")["pid"] == pid
+    assert daemon.drain() == 0
+
+
+def test_who_does_not_become_ready_is_replaced(run):
+    daemon = run(sets=["admission.max_in_flight=1"]).ready()
+    daemon.behave("rag never_ready")
+    os.kill(daemon.stage("rag")["pid"], signal.SIGKILL)
+    daemon.says("why=not_ready_in_time")
+    daemon.behave()
+    until(lambda: daemon.stage("rag")["state"] == "ready", "ready")
+    assert daemon.drain() == 0
+
+
+# ---- the supervisor's own death ------------------------------------------------------------------------
+
+
+def test_the_next_run_takes_over_what_a_killed_supervisor_left(run):
+    first = run().ready()
+    pids = first.pids()
+    objects = set(first.objects())
+    first.process.kill()
+    first.process.wait()
+    for pid in pids.values():
+        until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "its workers' end")
+    assert set(first.objects()) == objects
+    second = run(instance=first.instance).ready()
+    assert re.search(r"ev=adopt objects=\d+ generation=\d+", second.log())
+    assert "epoch 2" in second.seen(second.stage("rag")["pid"])
+    assert second.drain() == 0
+    assert not second.objects()
+
+
+def test_leftovers_of_other_settings_are_refused_and_discarded_when_asked(run):
+    first = run().ready()
+    first.process.kill()
+    first.process.wait()
+    assert "--discard" in one_line(run(instance=first.instance, sets=["lanes=2"]))
+    assert first.objects()
+    third = run("--discard", instance=first.instance, sets=["lanes=2"]).ready()
+    assert third.drain() == 0
+    assert not third.objects()
+
+
+# ---- drain -------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_leaves_stage_by_stage_and_nothing_behind(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    pids = daemon.pids()
+    assert daemon.drain() == 0
+    exits = re.findall(r"ev=exit stage=(\w+)", daemon.log())
+    stages = ["rag", "assemble", "inference", "post", "stream"]
+    assert exits == [s for s in stages for _ in range(2)] + ["gateway", "telemetry"]
+    assert daemon.was_told(pids["gateway"], DRAIN)
+    assert not daemon.objects()
+    assert not daemon.path.exists() and not daemon.path.with_name("s.ctl").exists()
+
+
+def test_a_drain_waits_for_the_last_request(run):
+    daemon = run().ready()
+    daemon.behave("gateway busy")
+    daemon.process.send_signal(signal.SIGTERM)
+    until(lambda: daemon.status()["state"] == "draining", "draining")
+    assert daemon.status()["gateways"][0]["state"] == "draining"
+    time.sleep(0.5)
+    assert daemon.process.poll() is None
+    daemon.behave()
+    assert daemon.end() == 0
+
+
+def test_a_stage_that_is_killed_during_the_drain_comes_back(run):
+    daemon = run().ready()
+    daemon.behave("gateway busy")
+    daemon.process.send_signal(signal.SIGTERM)
+    until(lambda: daemon.status()["state"] == "draining", "draining")
+    os.kill(daemon.stage("post")["pid"], signal.SIGKILL)
+    until(lambda: daemon.stage("post")["restarts"] == 1, "a restart")
+    os.kill(daemon.stage("gateway")["pid"], signal.SIGKILL)
+    until(lambda: daemon.stage("gateway")["restarts"] == 1, "a restart")
+    daemon.behave()
+    assert daemon.end() == 0
+
+
+def test_a_drain_that_takes_too_long_says_what_was_lost(run):
+    daemon = run(sets=["supervisor.drain_timeout_ms=300"]).ready()
+    daemon.behave("gateway busy", "gateway in_flight 3")
+    until(lambda: daemon.status()["requests"]["in_flight"] == 3, "the counters")
+    assert daemon.drain() == 1
+    assert "ev=lost requests=3" in daemon.log()
+    assert not daemon.objects()
+
+
+def test_a_second_signal_ends_it_at_once(run):
+    daemon = run().ready()
+    gateway = daemon.pids()["gateway"]
+    daemon.behave("gateway busy", "rag stubborn")
+    daemon.process.send_signal(signal.SIGINT)
+    until(lambda: daemon.was_told(gateway, DRAIN), "DRAIN")
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.end() in (0, 1)
+    assert daemon.was_told(gateway, CUT)
+    assert not daemon.objects()
+
+
+def test_ctrl_c_reaches_the_group_and_hurts_nobody(run):
+    daemon = run(start_new_session=True).ready()
+    os.killpg(daemon.process.pid, signal.SIGHUP)
+    os.killpg(daemon.process.pid, signal.SIGINT)
+    assert daemon.end() == 0
+    assert "ev=death" not in daemon.log()
+
+
+def test_drain_over_the_control_socket_answers_at_the_end(run):
+    daemon = run().ready()
+    assert daemon.control().ask(op="drain") == {"ok": True, "op": "drain", "lost": 0}
+    assert daemon.end() == 0
+
+
+def test_drain_with_a_timeout_of_its_own(run):
+    daemon = run().ready()
+    daemon.behave("gateway busy", "gateway in_flight 2")
+    until(lambda: daemon.status()["requests"]["in_flight"] == 2, "the counters")
+    answer = daemon.control().ask(op="drain", timeout_ms=200)
+    assert answer["ok"] is False and answer["lost"] == 2
+    assert daemon.end() == 1
+
+
+# ---- control --------------------------------------------------------------------------------------------------
+
+
+def test_requests_that_cannot_be_are_refused_and_harm_nobody(run):
+    daemon = run().ready()
+    control = daemon.control()
+    for request, word in [
+        ({"op": "frobnicate"}, "op"),
+        ({}, "op"),
+        ({"op": 5}, "op"),
+        ({"op": "restart"}, "stage"),
+        ({"op": "restart", "stage": "supervisor"}, "stage"),
+        ({"op": "restart", "stage": ["rag"]}, "stage"),
+        ({"op": "restart", "stage": "rag", "lane": 7}, "lane"),
+        ({"op": "restart", "stage": "rag", "lane": -1}, "lane"),
+        ({"op": "restart", "stage": "gateway", "lane": 0}, "lane"),
+        ({"op": "drain", "timeout_ms": "x"}, "timeout_ms"),
+    ]:
+        answer = control.ask(**request)
+        assert answer["ok"] is False and answer["code"] == "invalid_request", request
+        assert word in answer["message"], answer
+    assert control.ask(op="ping")["ok"]
+    for garbage in [b"\xc1", msgpack.packb([1]), b"\x01", b"\x91" * 20, b"\xdf\xff\xff\xff\xff",
+                    msgpack.packb({"op": "x" * 70000}), b"GET / HTTP/1.1\r\n\r\n"]:
+        control = daemon.control()
+        control.socket.sendall(garbage)
+        answer = control.answer()
+        assert answer["ok"] is False, garbage
+        assert control.answer() is None
+    assert daemon.stage("rag")["restarts"] == 0
+    assert daemon.drain() == 0
+
+
+def test_pong_says_who_it_is(run):
+    daemon = run().ready()
+    pong = daemon.control().ask(op="ping", unknown={"key": [1]})
+    assert pong["pid"] == daemon.process.pid and pong["instance"] == daemon.instance
+    assert pong["socket"] == str(daemon.path) and pong["state"] == "running"
+    assert daemon.drain() == 0
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    deaf = daemon.control()
+    deaf.socket.setblocking(False)
+    request = msgpack.packb({"op": "status"})
+    try:
+        while True:
+            deaf.socket.send(request * 100)
+    except BlockingIOError:
+        pass
+    for _ in range(20):
+        assert daemon.status()["state"] == "running"
+    assert daemon.drain() == 0
+
+
+def test_clients_beyond_the_limit_are_turned_away_and_places_come_back(run):
+    daemon = run().ready()
+    crowd = [daemon.control() for _ in range(32)]
+    for control in crowd:
+        assert control.ask(op="ping")["ok"]
+    assert daemon.control().answer() is None
+    crowd.pop().socket.close()
+    until(lambda: Control(f"{daemon.path}.ctl").ask(op="ping") or 1, "a place")
+    for control in crowd:
+        control.socket.close()
+    until(lambda: daemon.status()["state"] == "running", "places")
+    assert daemon.drain() == 0
+
+
+def test_requests_in_pieces_and_in_one_piece_are_answered_in_order(run):
+    daemon = run().ready()
+    control = daemon.control()
+    for byte in msgpack.packb({"op": "ping"}):
+        control.socket.sendall(bytes([byte]))
+        time.sleep(0.005)
+    assert control.answer()["op"] == "ping"
+    both = msgpack.packb({"op": "restart", "stage": "rag"}) + msgpack.packb({"op": "ping"})
+    control.socket.sendall(both + msgpack.packb({"op": "status"}))
+    control.socket.shutdown(socket.SHUT_WR)
+    assert [control.answer()["op"] for _ in range(3)] == ["restart", "ping", "status"]
+    assert control.answer() is None
+    assert daemon.drain() == 0
+
+
+def test_a_thousand_requests_at_once_do_not_pile_up(run):
+    small = lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
+    daemon = run(preexec_fn=small).ready()
+    control = daemon.control()
+    control.socket.sendall(msgpack.packb({"op": "reload"}) * 1400)
+    for _ in range(1400):
+        assert control.answer()["ok"]
+    assert daemon.drain() == 0
+
+
+def test_status_has_the_promised_shape(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    status = daemon.status()
+    assert set(status) == {"version", "instance", "pid", "uptime_s", "state", "socket", "http",
+                           "gateways", "lanes", "telemetry", "requests"}
+    assert status["http"] == [] and status["state"] == "running"
+    assert {"index", "pid", "state", "core", "restarts", "last_exit",
+            "connections"} <= set(status["gateways"][0])
+    assert [s["stage"] for s in status["lanes"][1]["stages"]] == ROLES[:5]
+    for lane in status["lanes"]:
+        assert set(lane) == {"lane", "core", "in_flight", "stages"}
+        for stage in lane["stages"]:
+            assert {"stage", "pid", "state", "restarts", "last_exit", "rss_bytes", "records_in",
+                    "records_out", "ring"} <= set(stage)
+            assert set(stage["ring"]) == {"depth", "capacity", "high_water", "bytes"}
+            assert stage["state"] == "ready" and stage["rss_bytes"] > 0
+            assert stage["last_exit"] is None
+    capacity = {s["stage"]: s["ring"]["capacity"] for s in status["lanes"][0]["stages"]}
+    assert capacity == {"rag": 512, "assemble": 512, "inference": 1024, "post": 512, "stream": 256}
+    requests = status["requests"]
+    assert requests["admitted"] == sum(
+        requests[k] for k in ("completed", "failed", "cancelled", "in_flight"))
+    assert daemon.drain() == 0
+
+
+# ---- restart and reload -----------------------------------------------------------------------------------
+
+
+def test_restart_replaces_one_stage_of_one_lane(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    before = daemon.pids()
+    assert daemon.control().ask(op="restart", stage="inference", lane=1)["restarted"] == 1
+    after = daemon.pids()
+    assert {r for r in before if before[r] != after[r]} == {"inference.1"}
+    told = daemon.seen(before["inference.1"])
+    assert told.index(f"message {DRAIN}\n") < told.index(f"message {LEAVE}\n")
+    stage = daemon.stage("inference", 1)
+    assert stage["last_exit"] == "exit 0" and stage["restarts"] == 1
+    assert daemon.drain() == 0
+
+
+def test_restart_all_replaces_one_after_the_other(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    before = daemon.pids()
+    answer = daemon.control().ask(op="restart", stage="all")
+    assert answer["restarted"] == 12
+    after = daemon.pids()
+    assert all(before[r] != after[r] for r in before)
+    log = daemon.log().split("ev=restart asked")[1]
+    assert re.findall(r"ev=(exit|ready)", log) == ["exit", "ready"] * 12
+    assert daemon.drain() == 0
+
+
+def test_inference_that_does_not_finish_is_killed_after_the_time(run):
+    daemon = run(sets=["supervisor.drain_timeout_ms=300"]).ready()
+    daemon.behave("inference busy")
+    assert daemon.control().ask(op="restart", stage="inference")["ok"]
+    assert daemon.stage("inference")["last_exit"] == "signal 9"
+    daemon.behave()
+    assert daemon.drain() == 0
+
+
+def test_a_restart_whose_successor_fails_says_so(run):
+    daemon = run().ready()
+    daemon.behave("post exit 70")
+    answer = daemon.control().ask(op="restart", stage="post")
+    assert answer["ok"] is False and answer["code"] == "failed" and "post" in answer["message"]
+    assert daemon.drain() == 0
+
+
+def test_a_restart_that_the_drain_overtakes_is_answered(run):
+    daemon = run().ready()
+    daemon.behave("inference busy", "gateway busy")
+    control = daemon.control()
+    control.send(op="restart", stage="inference")
+    until(lambda: daemon.stage("inference")["state"] == "draining", "draining")
+    daemon.process.send_signal(signal.SIGTERM)
+    answer = control.answer()
+    assert answer["ok"] is False and answer["op"] == "restart"
+    until(lambda: daemon.control().ask(op="reload")["code"] == "draining", "refusal")
+    daemon.behave()
+    assert daemon.end() == 0
+
+
+def test_reload_replaces_those_that_read_what_changed(run, folder):
+    config = folder / "c.yaml"
+    config.write_text("rag: { top_k: 5 }\n")
+    daemon = run(config=config, sets=["lanes=2"]).ready()
+    before = daemon.pids()
+    assert daemon.control().ask(op="reload") == {
+        "ok": True, "op": "reload", "changed": [], "restarted": 0}
+    config.write_text("rag: { top_k: 7 }\n")
+    answer = daemon.control().ask(op="reload")
+    assert answer == {"ok": True, "op": "reload", "changed": ["rag.top_k"], "restarted": 2}
+    after = daemon.pids()
+    assert {r for r in before if before[r] != after[r]} == {"rag.0", "rag.1"}
+    config.write_text("rag: { top_k: 8 }\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: daemon.stage("rag", 1)["restarts"] == 2, "SIGHUP")
+    assert daemon.drain() == 0
+
+
+def test_reload_of_a_bad_file_keeps_the_old_configuration(run, folder):
+    config = folder / "c.yaml"
+    config.write_text("rag: { top_k: 5 }\n")
+    daemon = run(config=config).ready()
+    before = daemon.pids()
+    config.write_text("\nrag: { top_k: many }\n")
+    answer = daemon.control().ask(op="reload")
+    assert answer["ok"] is False and answer["code"] == "invalid_configuration"
+    assert f"{config}:2" in answer["message"] and "rag.top_k" in answer["message"]
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.says("ev=reload refused=1")
+    until(lambda: daemon.log().count("refused=1") == 2, "SIGHUP's line")
+    assert daemon.pids() == before
+    assert daemon.drain() == 0
+
+
+def test_reload_refuses_what_needs_a_new_run_as_a_whole(run, folder):
+    config = folder / "c.yaml"
+    config.write_text("rag: { top_k: 5 }\n")
+    daemon = run(config=config).ready()
+    before = daemon.pids()
+    config.write_text("rag: { top_k: 6 }\nstream: { log_bytes: 2097152 }\nchannels: { rag: 9 }\n")
+    answer = daemon.control().ask(op="reload")
+    assert answer["ok"] is False and answer["code"] == "restart_required"
+    assert sorted(answer["keys"]) == ["channels.rag", "stream.log_bytes"]
+    assert daemon.pids() == before
+    config.write_text("supervisor: { restart_burst: 9 }\n")
+    assert daemon.control().ask(op="reload")["restarted"] == 0
+    assert daemon.drain() == 0
