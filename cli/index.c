@@ -1,0 +1,315 @@
+/*
+ * index -- `millrace index`: its options, and the verbs list, remove and stats.
+ */
+#include "cli/index_cmd.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "stages/engines/index/index_path.h"
+
+#define K_DEFAULT 10u
+#define LOCK_TRIES 25
+#define LOCK_PAUSE_NS 200000000L
+
+static const char usage[] =
+                "usage: millrace index [--index DIR] [--json] VERB ...\n"
+                "  add PATH...          index .txt .md .html and .jsonl files, folders, or - "
+                "(standard input)\n"
+                "  search [-k N] QUERY  the best N passages (10), at most one of each document\n"
+                "  search --queries F   the same for each row {\"id\",\"text\"} of a JSONL file (- "
+                "for stdin)\n"
+                "  list                 the documents\n"
+                "  remove ID...         take documents out\n"
+                "  stats                how much there is\n"
+                "  --index DIR          the index (default: main.index in $STATE_DIRECTORY, else "
+                "in\n"
+                "                       $XDG_STATE_HOME/millrace or ~/.local/state/millrace)\n"
+                "  --json               results for programs: one JSON object a line\n";
+
+int index_complain_of(const char *path, int code, const struct index_error *err) {
+        if (code == INDEX_E_MISSING)
+                cli_error("index", "%s: %s; make one with: millrace index add PATH...", path,
+                                err->text);
+        else
+                cli_error("index", "%s: %s", path, err->text);
+        return CLI_FAILED;
+}
+
+int index_cmd_writer(const char *path, struct index_error *err, struct index_writer **ret_writer) {
+        const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+        int r = index_writer_open(path, err, ret_writer);
+
+        for (int i = 0; r == INDEX_E_LOCKED && i < LOCK_TRIES; i++) {
+                nanosleep(&pause, NULL);
+                r = index_writer_open(path, err, ret_writer);
+        }
+        return r;
+}
+
+/* ---- printing ------------------------------------------------------------------------------ */
+
+void index_print_json(yajl_gen gen) {
+        const unsigned char *text;
+        size_t n;
+
+        if (yajl_gen_get_buf(gen, &text, &n) == yajl_gen_status_ok) {
+                fwrite(text, 1, n, stdout);
+                fputc('\n', stdout);
+                fflush(stdout);
+        }
+        yajl_gen_clear(gen);
+        yajl_gen_reset(gen, NULL);
+}
+
+void index_gen_key(yajl_gen gen, const char *key) {
+        yajl_gen_string(gen, (const unsigned char *)key, strlen(key));
+}
+
+void index_gen_str(yajl_gen gen, const char *key, struct index_str value) {
+        index_gen_key(gen, key);
+        yajl_gen_string(gen, (const unsigned char *)value.data, value.n_bytes);
+}
+
+void index_gen_u64(yajl_gen gen, const char *key, uint64_t value) {
+        index_gen_key(gen, key);
+        yajl_gen_integer(gen, value > LLONG_MAX ? LLONG_MAX : (long long)value);
+}
+
+void index_print_plain(FILE *to, struct index_str text) {
+        bool blank = false;
+
+        for (size_t i = 0; i < text.n_bytes; i++) {
+                const unsigned char c = (unsigned char)text.data[i];
+                const unsigned char next =
+                                i + 1 < text.n_bytes ? (unsigned char)text.data[i + 1] : 0;
+                const bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0;
+
+                if (c <= ' ' || c == 0x7f || c1) {
+                        i += c1;
+                        blank = true;
+                        continue;
+                }
+                if (blank)
+                        fputc(' ', to);
+                blank = false;
+                fputc(c, to);
+        }
+}
+
+/* ---- list, remove, stats ------------------------------------------------------------------- */
+
+static int print_entry(const struct index_entry *entry, void *ctx) {
+        yajl_gen gen = ctx;
+
+        if (gen) {
+                yajl_gen_map_open(gen);
+                index_gen_str(gen, "id", entry->id);
+                index_gen_str(gen, "title", entry->title);
+                index_gen_u64(gen, "chunks", entry->chunks);
+                index_gen_u64(gen, "bytes", entry->bytes);
+                yajl_gen_map_close(gen);
+                index_print_json(gen);
+        } else {
+                printf("%8" PRIu64 " chunks %12" PRIu64 " bytes  ", entry->chunks, entry->bytes);
+                index_print_plain(stdout, entry->id);
+                fputs("  ", stdout);
+                index_print_plain(stdout, entry->title);
+                fputc('\n', stdout);
+        }
+        return ferror(stdout) ? -EIO : 0;
+}
+
+static int cmd_list(const struct index_options *options) {
+        struct index_error err = {0};
+        struct index_reader *reader = NULL;
+        yajl_gen gen = options->json ? yajl_gen_alloc(NULL) : NULL;
+        int r = index_reader_open(options->path, &err, &reader);
+
+        if (r == 0)
+                r = index_reader_list(reader, print_entry, gen, &err);
+        index_reader_free(reader);
+        if (gen)
+                yajl_gen_free(gen);
+        return r == 0 || r == -EIO ? CLI_DONE : index_complain_of(options->path, r, &err);
+}
+
+static int cmd_stats(const struct index_options *options) {
+        struct index_error err = {0};
+        struct index_stats stats = {0};
+        struct index_reader *reader = NULL;
+        int r = index_reader_open(options->path, &err, &reader);
+
+        if (r == 0)
+                r = index_reader_stats(reader, &err, &stats);
+        index_reader_free(reader);
+        if (r != 0)
+                return index_complain_of(options->path, r, &err);
+        printf(options->json ? "{\"documents\":%" PRIu64 ",\"chunks\":%" PRIu64
+                               ",\"bytes\":%" PRIu64 ",\"terms\":%" PRIu64 "}\n"
+                             : "documents %" PRIu64 "\nchunks    %" PRIu64 "\nbytes     %" PRIu64
+                               "\nterms     %" PRIu64 "\n",
+                        stats.documents, stats.chunks, stats.bytes, stats.terms);
+        return CLI_DONE;
+}
+
+static int remove_all(const struct index_options *options, struct index_writer *writer,
+                struct index_error *err, int *ret_removed) {
+        int n = 0;
+
+        for (int i = 0; i < options->n_args; i++) {
+                const struct index_str id = {options->args[i], strlen(options->args[i])};
+                bool removed = false;
+                int r = index_writer_remove(writer, id, err, &removed);
+
+                if (r != 0)
+                        return r;
+                if (!removed)
+                        cli_error("index", "%s: no document has this id", options->args[i]);
+                n += removed;
+        }
+        *ret_removed = n;
+        return index_writer_commit(writer, err);
+}
+
+static int cmd_remove(const struct index_options *options) {
+        struct index_error err = {0};
+        struct index_reader *reader = NULL;
+        struct index_writer *writer = NULL;
+        int removed = 0;
+        int r = index_reader_open(options->path, &err, &reader); /* a writer would make one */
+
+        index_reader_free(reader);
+        if (r == 0)
+                r = index_cmd_writer(options->path, &err, &writer);
+        if (r == 0)
+                r = remove_all(options, writer, &err, &removed);
+        index_writer_free(writer);
+        if (r != 0)
+                return index_complain_of(options->path, r, &err);
+        printf(options->json ? "{\"removed\":%d}\n" : "removed %d\n", removed);
+        return removed == options->n_args ? CLI_DONE : CLI_FAILED;
+}
+
+/* ---- options ------------------------------------------------------------------------------- */
+
+struct verb {
+        const char *name;
+        int least; /* arguments */
+        int most;  /* -1: any number */
+        int (*run)(const struct index_options *options);
+};
+
+static const struct verb verbs[] = {
+                {"add", 1, -1, index_cmd_add},
+                {"list", 0, 0, cmd_list},
+                {"remove", 1, -1, cmd_remove},
+                {"search", 0, -1, index_cmd_search},
+                {"stats", 0, 0, cmd_stats},
+};
+
+static int parse_k(const char *text, uint32_t *ret_k) {
+        char *end;
+        unsigned long k = strtoul(text, &end, 10);
+
+        if (text[0] < '0' || text[0] > '9' || *end != '\0' || k < 1 || k > INDEX_K_MAX) {
+                cli_error("index", "-k %s: a number from 1 to %u was expected", text, INDEX_K_MAX);
+                return CLI_USAGE;
+        }
+        *ret_k = (uint32_t)k;
+        return 0;
+}
+
+/* -1: go on. Otherwise the exit code. */
+static int parse_options(int argc, char **argv, struct index_options *options) {
+        static const struct option names[] = {
+                        {"help", no_argument, NULL, 'h'},
+                        {"index", required_argument, NULL, 'i'},
+                        {"json", no_argument, NULL, 'j'},
+                        {"queries", required_argument, NULL, 'q'},
+                        {0},
+        };
+        int c;
+
+        optind = 0; /* glibc: start anew, whatever was parsed before */
+        while ((c = getopt_long(argc, argv, "hk:", names, NULL)) != -1) {
+                if (c == 'h') {
+                        fputs(usage, stdout);
+                        return CLI_DONE;
+                }
+                if (c == 'i')
+                        options->path = optarg;
+                else if (c == 'j')
+                        options->json = true;
+                else if (c == 'q')
+                        options->queries = optarg;
+                else if (c != 'k' || parse_k(optarg, &options->k) != 0)
+                        return CLI_USAGE;
+        }
+        return -1;
+}
+
+static const struct verb *find_verb(const char *name) {
+        for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
+                if (strcmp(verbs[i].name, name) == 0)
+                        return &verbs[i];
+        return NULL;
+}
+
+static int check_arguments(const struct verb *verb, const struct index_options *options) {
+        const bool search = verb->run == index_cmd_search;
+
+        if (options->n_args < verb->least || (verb->most >= 0 && options->n_args > verb->most))
+                cli_error("index", "%s takes %s", verb->name,
+                                verb->most == 0 ? "no arguments" : "at least one argument");
+        else if (options->queries && !search)
+                cli_error("index", "--queries belongs to search");
+        else if (search && (options->queries != NULL) == (options->n_args > 0))
+                cli_error("index", "search takes a QUERY or --queries FILE");
+        else
+                return 0;
+        return CLI_USAGE;
+}
+
+int cmd_index(int argc, char **argv) {
+        char path[PATH_MAX];
+        struct index_options options = {.k = K_DEFAULT};
+        int r = parse_options(argc, argv, &options);
+
+        if (r >= 0)
+                return r;
+        if (optind == argc) {
+                fputs(usage, stderr);
+                return CLI_USAGE;
+        }
+        const struct verb *verb = find_verb(argv[optind]);
+        if (!verb) {
+                cli_error("index", "%s: add, search, list, remove or stats was expected",
+                                argv[optind]);
+                return CLI_USAGE;
+        }
+        options.args = argv + optind + 1;
+        options.n_args = argc - optind - 1;
+        r = check_arguments(verb, &options);
+        if (r != 0)
+                return r;
+        if (!options.path) {
+                if (index_default_path("main", path, sizeof(path)) < 0) {
+                        cli_error("index", "there is no home folder to keep an index in: use "
+                                           "--index DIR");
+                        return CLI_USAGE;
+                }
+                options.path = path;
+        }
+        r = verb->run(&options);
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+                cli_error("index", "cannot write the results: %s", strerror(errno));
+                return CLI_FAILED;
+        }
+        return r;
+}

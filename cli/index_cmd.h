@@ -1,0 +1,43 @@
+/*
+ * index_cmd -- what the parts of `millrace index` share.
+ *
+ * Shape   index.c reads the options and has the short verbs; index_add.c and index_search.c the
+ * others Owner   strings point into argv Errors  the verbs return the command's exit code, and have
+ * said why on stderr
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <yajl/yajl_gen.h>
+
+#include "cli/cli.h"
+#include "stages/engines/index/index.h"
+
+struct index_options {
+        const char *path;    /* of the index */
+        const char *queries; /* a file, or NULL */
+        uint32_t k;
+        bool json;
+        char *const *args; /* behind the verb */
+        int n_args;
+};
+
+int index_cmd_add(const struct index_options *options);
+int index_cmd_search(const struct index_options *options);
+
+/* Says why an index could not be used, and what to do about it. */
+int index_complain_of(const char *path, int code, const struct index_error *err);
+/* Waits a few seconds for another writer to finish. 0 or as index_writer_open(). */
+int index_cmd_writer(const char *path, struct index_error *err, struct index_writer **ret_writer);
+
+/* Prints the object that was generated as one line, flushed, and starts over. */
+void index_print_json(yajl_gen gen);
+void index_gen_key(yajl_gen gen, const char *key);
+void index_gen_str(yajl_gen gen, const char *key, struct index_str value);
+void index_gen_u64(yajl_gen gen, const char *key, uint64_t value);
+/* For people: control characters, which could drive a terminal, become blanks, runs of blanks one.
+ */
+void index_print_plain(FILE *to, struct index_str text);
