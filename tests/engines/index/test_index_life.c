@@ -267,7 +267,7 @@ END_TEST
 struct reading {
         const char *path;
         atomic_bool *stop;
-        uint64_t n_queries;
+        _Atomic uint64_t n_queries;
         int error;
         char why[512];
 };
@@ -292,7 +292,8 @@ static void *read_on(void *ctx) {
                                             7))
                                 r = 2000;
                 index_result_free(result);
-                reading->n_queries += r == 0;
+                if (r == 0)
+                        atomic_fetch_add_explicit(&reading->n_queries, 1, memory_order_relaxed);
         }
         index_reader_free(reader);
         reading->error = r;
@@ -300,8 +301,17 @@ static void *read_on(void *ctx) {
         return NULL;
 }
 
+enum { READERS = 3, ROUNDS = 60, ROUNDS_MAX = 60000 };
+
+/* Each has found something (a thread may begin late) or given up. */
+static bool all_have_read(const struct reading *readings) {
+        for (int i = 0; i < READERS; i++)
+                if (atomic_load_explicit(&readings[i].n_queries, memory_order_relaxed) == 0)
+                        return false;
+        return true;
+}
+
 START_TEST(readers_in_threads_go_on_while_a_writer_replaces_everything) {
-        enum { READERS = 3 };
         struct index_writer *writer = writer_open();
         struct reading readings[READERS] = {0};
         pthread_t threads[READERS];
@@ -315,7 +325,8 @@ START_TEST(readers_in_threads_go_on_while_a_writer_replaces_everything) {
                 readings[i].stop = &stop;
                 ck_assert_int_eq(pthread_create(&threads[i], NULL, read_on, &readings[i]), 0);
         }
-        for (int round = 0; round < 60; round++) {
+        for (int round = 0; round < ROUNDS || (!all_have_read(readings) && round < ROUNDS_MAX);
+                        round++) {
                 for (int d = 0; d < 10; d++) {
                         snprintf(id, sizeof(id), "d%d", d);
                         snprintf(text, sizeof(text), "granite and basalt, round %d", round);
@@ -327,7 +338,7 @@ START_TEST(readers_in_threads_go_on_while_a_writer_replaces_everything) {
         for (int i = 0; i < READERS; i++) {
                 ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
                 ck_assert_msg(readings[i].error == 0, "%d %s", readings[i].error, readings[i].why);
-                ck_assert_uint_gt(readings[i].n_queries, 0);
+                ck_assert_uint_gt(atomic_load(&readings[i].n_queries), 0);
                 free((char *)readings[i].path);
         }
         index_writer_free(writer);
