@@ -263,6 +263,10 @@ START_TEST(what_does_not_fit_together_is_refused) {
                                                    "a power of two");
         refuse("stream:\n  log_bytes: 1000000\n", ":2: stream.log_bytes: found 1000000, expected a "
                                                   "multiple of 4096");
+        refuse("stream:\n  log_bytes: 1048576\n",
+               ":2: stream.log_bytes: found 1048576, expected at least");
+        refuse("admission:\n  max_in_flight: 4096\n",
+               ":2: stream.log_bytes: found 8388608, expected at least");
         refuse("admission:\n  max_body_bytes: 16777217\n",
                ":2: admission.max_body_bytes: found 16777217, expected no more than");
         refuse("inference: {retry: {base_ms: 9000}}\n", ":1: inference.retry.base_ms: found 9000");
