@@ -128,7 +128,9 @@ static void on_limit(struct loop_timer *timer) {
         if (e->step == STEP_CUT) {
                 enter(d, STEP_ALL, LEAVE_NS);
         } else if (e->step == STEP_ADMITTED) {
-                log_error("overrun", "in_flight=%llu what=\"not finished in time; ended with an error\"",
+                log_error("overrun",
+                                "in_flight=%llu what=\"not finished in time; ended with an "
+                                "error\"",
                                 (unsigned long long)daemon_in_flight(d));
                 ending_stop(d, 1);
                 return;

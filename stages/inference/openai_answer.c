@@ -194,8 +194,8 @@ static void take_end(struct openai_call *call, const struct chunk *chunk) {
                 take_usage(call, &chunk->usage);
 }
 
-/* What a chunk has besides text is passed on as it is, so it must be UTF-8 (text may be cut within a
- * character; post mends it). Members that millrace does not know are no reason to end the answer:
+/* What a chunk has besides text is passed on as it is, so it must be UTF-8 (text may be cut within
+ * a character; post mends it). Members that millrace does not know are no reason to end the answer:
  * they are left out. */
 static bool make_sound(struct chunk *chunk) {
         if (!is_utf8(chunk->extra))
