@@ -155,14 +155,6 @@ uint32_t hold_feed(struct hold *hold, uint16_t choice, enum hold_kind kind, cons
         return out;
 }
 
-uint32_t hold_waiting(const struct hold *hold) {
-        uint32_t n = 0;
-
-        for (uint32_t i = 0; i < HOLD_STREAMS; i++)
-                n += hold->entry[i].n != 0;
-        return n;
-}
-
 int hold_flush_one(struct hold *hold, struct hold_entry *ret) {
         for (uint32_t i = 0; i < HOLD_STREAMS; i++) {
                 if (!hold->entry[i].n)

@@ -36,8 +36,6 @@ uint32_t hold_feed(struct hold *hold, uint16_t choice, enum hold_kind kind, cons
 /* True when the text may go on as it is: nothing waits for its stream, it is UTF-8 and ends whole. */
 int hold_is_clean(const struct hold *hold, uint16_t choice, enum hold_kind kind, const char *text,
         uint32_t n);
-/* How many streams have bytes waiting. */
-uint32_t hold_waiting(const struct hold *hold);
 /* The answer is over: the next waiting stream is emptied; *ret says whose, U+FFFD stands for its bytes.
  * 0: none was waiting. */
 int hold_flush_one(struct hold *hold, struct hold_entry *ret);
