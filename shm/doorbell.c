@@ -1,7 +1,6 @@
 #include "shm/doorbell.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -21,6 +20,16 @@ void doorbell_ring(int fd) {
          * that nobody sleeps on) is no concern of the one who rings. */
         while (write(fd, &one, sizeof(one)) == -1 && errno == EINTR)
                 continue;
+}
+
+void doorbell_owe(struct doorbells *owed, int fd) {
+        for (uint32_t i = 0; owed && i < owed->n; i++)
+                if (owed->fds[i] == fd)
+                        return;
+        if (owed && owed->n < PROCS_MAX)
+                owed->fds[owed->n++] = fd;
+        else
+                doorbell_ring(fd);
 }
 
 void doorbell_clear(int fd) {

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "shm/doorbell.h"
 #include "shm/layout.h"
 
 #define RING_MAX_BATCH 64u        /* of the daemon's rings; tests use smaller ones */
@@ -130,6 +131,7 @@ struct ring_meta {
 struct ring_tx {
         struct ring_map map;
         int wake_fd;          /* the consumer's doorbell (eventfd), not owned */
+        struct doorbells *owed; /* where its ring is noted, not owned; NULL: it is rung at once */
         uint64_t next;        /* seq of the next record */
         uint64_t committed;   /* head as published */
         uint64_t pos;         /* where the next payload goes */
@@ -192,6 +194,7 @@ struct ring_msg {
 struct ring_rx {
         struct ring_map map;
         int space_fd;     /* the producer's doorbell (eventfd), not owned */
+        struct doorbells *owed; /* as in struct ring_tx */
         uint64_t rd;      /* next seq to look at */
         uint64_t head;    /* the producer's head when last looked at */
         uint64_t pos;     /* position that seq rd must have; UINT64_MAX: take its own word */

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "shm/doorbell.h"
 #include "shm/ring_state.h"
 
 /* The producer's cursor is input: at most n records can be out, and it never goes back. */
@@ -148,7 +147,7 @@ void ring_rx_flush(struct ring_rx *rx, bool force) {
         rx->tail = tail;
         space_at = atomic_load_explicit(&rx->map.prod->space_at, memory_order_seq_cst);
         if (space_at != 0 && space_at - 1 - old < tail - old) {
-                doorbell_ring(rx->space_fd);
+                doorbell_owe(rx->owed, rx->space_fd);
                 rx->n_doorbells++;
         }
 }

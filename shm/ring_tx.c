@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "shm/doorbell.h"
 #include "shm/ring_state.h"
 
 /* The consumer's cursor is input: it may only move forward, and never past what was published. */
@@ -107,7 +106,7 @@ void ring_tx_commit(struct ring_tx *tx) {
         tx->committed = tx->next;
         wake_at = atomic_load_explicit(&tx->map.cons->wake_at, memory_order_seq_cst);
         if (wake_at != 0 && wake_at - old < tx->next - old) {
-                doorbell_ring(tx->wake_fd);
+                doorbell_owe(tx->owed, tx->wake_fd);
                 tx->n_doorbells++;
         }
 }

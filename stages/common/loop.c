@@ -213,7 +213,7 @@ static bool tick_ended(struct loop *loop, const void *data) {
 }
 
 /* The next completion, copied out, so that a handler may submit while others still wait. No op: of
- * a cancel (the operation itself reports its end), or of the tick. */
+ * a cancel (the operation itself reports its end), of the tick, or of a bell that is full. */
 static bool completion_take(
                 struct loop *loop, struct loop_op **ret_op, int *ret_res, uint32_t *ret_flags) {
         struct io_uring_cqe *cqe;
@@ -403,6 +403,15 @@ void loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *
         struct io_uring_sqe *sqe = sqe_get(loop);
         io_uring_prep_recvmsg(sqe, fd, msg, (unsigned)flags);
         op_begin(op, sqe);
+}
+
+void loop_ring(struct loop *loop, int fd) {
+        static const uint64_t one = 1;
+        struct io_uring_sqe *sqe = sqe_get(loop);
+
+        io_uring_prep_write(sqe, fd, &one, sizeof(one), (uint64_t)-1);
+        io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+        io_uring_sqe_set_data(sqe, NULL);
 }
 
 void loop_cancel(struct loop *loop, struct loop_op *op) {

@@ -71,6 +71,8 @@ void loop_accept_many(struct loop *loop, struct loop_op *op, int fd);
 void loop_recv(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t len);
 void loop_send(struct loop *loop, struct loop_op *op, int fd, const void *buf, uint32_t len);
 void loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *msg, int flags);
+/* Rings a doorbell (an eventfd that does not block) with the next turn's system call. Nobody is told. */
+void loop_ring(struct loop *loop, int fd);
 /* Asks the kernel to end the op; its fn still gets its last completion. No-op when not pending. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 #define LOOP_MORE 2u /* IORING_CQE_F_MORE */

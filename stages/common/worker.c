@@ -29,6 +29,7 @@ struct seen {
 struct life {
         struct worker w;
         struct loop_op bell, channel;
+        struct doorbells owed; /* by this turn; rung when the loop next enters the kernel */
         struct seen in[RINGS_MAX], out[RINGS_MAX];
         uint64_t sleep_ns;
         uint64_t log_dropped;
@@ -170,6 +171,13 @@ static void heartbeat(struct worker *w) {
                         &w->counters->heartbeat_ns, loop_now_ns(w->loop), memory_order_relaxed);
 }
 
+/* I9: before any sleep, and after every turn that follows another. */
+static void ring_owed(struct life *life) {
+        for (uint32_t i = 0; i < life->owed.n; i++)
+                loop_ring(life->w.loop, life->owed.fds[i]);
+        life->owed.n = 0;
+}
+
 /* ---- sleeping ----------------------------------------------------------------------------------
  */
 
@@ -287,6 +295,7 @@ static int idle(struct life *life) {
         sleep = arm_outputs(life) && sleep;
         if (sleep && w->ops->may_sleep)
                 sleep = w->ops->may_sleep(w);
+        ring_owed(life);
         int r = sleep ? sleep_once(life) : loop_turn(w->loop, 0);
         disarm(life);
         if (sleep)
@@ -317,8 +326,10 @@ static int turns(struct life *life) {
                         mirror(life);
                 /* What one turn prepared is submitted by the sleep that mostly follows it, with one
                  * system call for both; only a busy stage submits between its turns. */
-                if (worked != 0 && busy)
+                if (worked != 0 && busy) {
+                        ring_owed(life);
                         r = loop_turn(w->loop, 0);
+                }
                 busy = worked != 0;
                 heartbeat(w);
                 if (r < 0)
@@ -396,10 +407,14 @@ static int begin(struct life *life) {
         r = w->ops->attach ? w->ops->attach(w) : 0;
         if (r < 0)
                 return fail_errno("recovery", r);
-        for (uint32_t i = 0; i < w->n_in; i++)
+        for (uint32_t i = 0; i < w->n_in; i++) {
                 life->in[i] = (struct seen){.moved = w->in[i].rx.rd};
-        for (uint32_t i = 0; i < w->n_out; i++)
+                w->in[i].rx.owed = &life->owed;
+        }
+        for (uint32_t i = 0; i < w->n_out; i++) {
                 life->out[i] = (struct seen){.moved = w->out[i].tx.committed};
+                w->out[i].tx.owed = &life->owed;
+        }
         uint64_t timeout_ns = w->settings->supervisor.heartbeat_timeout_ms * NS_PER_MS;
         life->sleep_ns = timeout_ns / 4 < SLEEP_MAX_NS ? timeout_ns / 4 : SLEEP_MAX_NS;
         life->bell = (struct loop_op){.fn = on_bell, .owner = life};

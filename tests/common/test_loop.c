@@ -264,6 +264,32 @@ START_TEST(a_bell_that_is_never_read_wakes_at_each_ring) {
 }
 END_TEST
 
+START_TEST(a_bell_is_rung_by_the_turn_that_sleeps_and_its_own_end_wakes_nobody) {
+        struct seen *bell = seen_new();
+        int event = eventfd(0, EFD_NONBLOCK), full = eventfd(0, EFD_NONBLOCK);
+        eventfd_t n;
+
+        loop_ring(loop, event);
+        ck_assert_int_eq(eventfd_read(event, &n), -1);
+        uint64_t until = clock_now_ns() + NS_PER_MS;
+        ck_assert_int_eq(loop_turn(loop, until), 0);
+        ck_assert_uint_ge(clock_now_ns(), until);
+        ck_assert_int_eq(eventfd_read(event, &n), 0);
+        ck_assert_uint_eq(n, 1);
+        /* Rung so often that it takes no more: it is signalled already, and nothing breaks. */
+        ck_assert_int_eq(eventfd_write(full, UINT64_MAX - 1), 0);
+        loop_poll_edge(loop, &bell->op, event, POLLIN);
+        loop_ring(loop, full);
+        loop_ring(loop, event);
+        turn_until(bell, 1);
+        close(event);
+        close(full);
+        loop_cancel(loop, &bell->op);
+        turn_until(bell, 2);
+        free(bell);
+}
+END_TEST
+
 START_TEST(what_is_there_when_a_poll_is_armed_is_told) {
         struct seen *once = seen_new(), *many = seen_new();
         int event = eventfd(1, EFD_NONBLOCK);
@@ -452,6 +478,7 @@ int main(void) {
         tcase_add_test(tcase, a_turn_without_work_returns_at_its_time);
         tcase_add_test(tcase, a_sleep_goes_on_when_the_limit_of_an_earlier_one_passes);
         tcase_add_test(tcase, a_bell_that_is_never_read_wakes_at_each_ring);
+        tcase_add_test(tcase, a_bell_is_rung_by_the_turn_that_sleeps_and_its_own_end_wakes_nobody);
         tcase_add_test(tcase, what_is_there_when_a_poll_is_armed_is_told);
         tcase_add_test(tcase, a_cancelled_operation_gets_its_last_completion);
         tcase_add_test(tcase, more_operations_than_the_queue_holds_are_submitted);

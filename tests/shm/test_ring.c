@@ -405,6 +405,29 @@ START_TEST(sleeping_consumer_is_rung_once) {
 }
 END_TEST
 
+START_TEST(bells_owed_are_noted_once_and_rung_by_nobody_else) {
+        struct doorbells owed = {.n = 0};
+
+        tx.owed = &owed;
+        for (uint64_t n = 1; n <= 4; n++) {
+                ck_assert(ring_rx_may_sleep(&rx));
+                publish(n, 1, 8);
+                ring_rx_disarm(&rx);
+                take(n, 8);
+        }
+        ck_assert_uint_eq(owed.n, 1);
+        ck_assert_int_eq(owed.fds[0], pair.bell_cons);
+        ck_assert(!bell_rang(pair.bell_cons));
+        owed.n = PROCS_MAX; /* no room to owe another: it is rung at once */
+        for (uint32_t i = 0; i < PROCS_MAX; i++)
+                owed.fds[i] = -1;
+        doorbell_owe(&owed, pair.bell_cons);
+        ck_assert(bell_rang(pair.bell_cons));
+        ck_assert_uint_eq(owed.n, PROCS_MAX);
+        tx.owed = NULL;
+}
+END_TEST
+
 START_TEST(consumer_does_not_sleep_on_a_record) {
         publish(1, 1, 8);
         ck_assert(!ring_rx_may_sleep(&rx));
@@ -523,6 +546,7 @@ int main(void) {
         tcase_add_test(does, acks_in_any_order_move_tail_over_the_oldest);
         tcase_add_test(does, tail_is_published_lazily_unless_forced_or_awaited);
         tcase_add_test(does, sleeping_consumer_is_rung_once);
+        tcase_add_test(does, bells_owed_are_noted_once_and_rung_by_nobody_else);
         tcase_add_test(does, consumer_does_not_sleep_on_a_record);
         tcase_add_test(does, consumer_that_sleeps_has_published_its_tail);
         tcase_add_test(does, producer_sleeps_until_there_is_room_for_what_it_wants);
