@@ -128,10 +128,6 @@ def normal(x, gap=0.0):
     return x.done()
 
 
-def gaps(x):
-    return normal(x, 0.05)
-
-
 def stall_before(x):
     x.sleep(600)
 
@@ -412,7 +408,7 @@ def endless_event(x):
 
 
 SCENARIOS = {f.__name__: f for f in (
-    normal, gaps, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
+    normal, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
     garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_500, http_500_key, http_503,
     redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, details, tools, reasoning,
     choices, error_first, error_middle, error_event, error_after_done, double_finish, whole, long, big_event,

@@ -165,7 +165,7 @@ def test_attach_reads_from_anywhere(daemon):
 
 
 def test_result_tells_the_state_and_the_answer(daemon):
-    d = daemon(echo(delay_ms=300))
+    d = daemon(echo(delay_ms=2000))
     c = d.client()
     c.send(op="submit", id="r", prompt="the answer")
     assert c.next()["ev"] == "accepted"
@@ -189,7 +189,7 @@ def test_detach_answers_at_once_and_runs_on(daemon):
 
 
 def test_cancel_ends_it_for_every_reader(daemon):
-    d = daemon(echo(gap_ms=200))
+    d = daemon(echo(gap_ms=60000))
     a, b = d.client(), d.client()
     a.send(op="submit", id="c", prompt="one two three four five six seven")
     a.next()

@@ -436,12 +436,12 @@ def test_who_gives_no_sign_of_life_is_replaced(run):
 
 
 def test_a_stopped_process_is_not_taken_for_dead(run):
-    daemon = run(sets=["supervisor.heartbeat_timeout_ms=500"]).ready()
+    daemon = run(sets=["supervisor.heartbeat_timeout_ms=2000"]).ready()
     pid = daemon.stage("rag")["pid"]
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(2)
+    time.sleep(5)
     os.kill(pid, signal.SIGCONT)
-    time.sleep(0.6)
+    time.sleep(2.5)
     assert daemon.stage("rag")["pid"] == pid
     assert daemon.drain() == 0
 
