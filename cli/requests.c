@@ -9,6 +9,7 @@
 
 #define ANSWER_MS 10000
 #define POLL_MS 100
+#define TRIES 50
 
 struct ask {
         const char *command, *socket, *id;
@@ -45,10 +46,31 @@ static int parse(struct ask *ask, int argc, char **argv) {
         return CLI_DONE;
 }
 
-/* The one answer to what was asked. */
-static int answer(const struct ask *ask, struct millrace *m, struct millrace_event *ev) {
-        int r = millrace_next(m, ANSWER_MS, ev);
+static void pause_ms(long ms) {
+        nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
 
+static int ask_once(const struct ask *ask, struct millrace *m, struct millrace_event *ev) {
+        int r = strcmp(ask->command, "cancel") == 0 ? millrace_cancel(m, ask->id)
+                                                    : millrace_result(m, ask->id);
+
+        return r ? r : millrace_next(m, ANSWER_MS, ev);
+}
+
+/* The one answer to what is asked. A gateway that is replaced closes its connections, one that dies
+ * loses them; to ask again changes nothing. */
+static int answer(const struct ask *ask, struct millrace **m, struct millrace_event *ev) {
+        int r = ask_once(ask, *m, ev);
+
+        for (int i = 0; i < TRIES && (r == MILLRACE_E_CLOSED || r == MILLRACE_E_UNREACHABLE); i++) {
+                if (i > 0)
+                        pause_ms(POLL_MS);
+                millrace_close(*m);
+                *m = NULL;
+                r = millrace_connect(m, ask->socket);
+                if (!r)
+                        r = ask_once(ask, *m, ev);
+        }
         if (r)
                 return cli_client_failed(ask->command, r);
         if (ev->kind == MILLRACE_ERROR) {
@@ -94,11 +116,10 @@ int cmd_result(int argc, char **argv) {
         if (!r)
                 r = cli_connect("result", ask.socket, &m);
         while (!r) {
-                r = millrace_result(m, ask.id);
-                r = r ? cli_client_failed("result", r) : answer(&ask, m, &ev);
+                r = answer(&ask, &m, &ev);
                 if (r || !ask.wait || !is_running(&ev))
                         break;
-                nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+                pause_ms(POLL_MS);
         }
         if (!r)
                 r = print_result(&ask, &ev);
@@ -116,10 +137,8 @@ int cmd_cancel(int argc, char **argv) {
                 return cli_help("cancel");
         if (!r)
                 r = cli_connect("cancel", ask.socket, &m);
-        if (!r) {
-                r = millrace_cancel(m, ask.id);
-                r = r ? cli_client_failed("cancel", r) : answer(&ask, m, &ev);
-        }
+        if (!r)
+                r = answer(&ask, &m, &ev);
         if (!r && ask.json)
                 cli_print_json(ev.raw, ev.raw_len);
         millrace_close(m);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,8 +29,10 @@ struct submit {
         const char *file;
         char *input;
         bool json;
+        char own_id[33];              /* when none was given: so that it can be submitted twice */
         char id[MILLRACE_ID_MAX + 1]; /* as the daemon accepted it */
         uint64_t seq;                 /* last event seen */
+        int n_lost;                   /* connections lost since */
         bool ends_line, cancelling;
         sigset_t waiting; /* signals that are blocked while something is waited for: SIGINT is not */
 };
@@ -174,21 +177,41 @@ static int read_input(struct submit *s, int n_args, char **args) {
         return CLI_DONE;
 }
 
-/* The gateway may be restarted under us: what it had admitted runs on, and its log has every event. */
+static int make_id(struct submit *s) {
+        uint8_t bytes[(sizeof(s->own_id) - 1) / 2];
+
+        if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+                return -errno;
+        for (size_t i = 0; i < sizeof(bytes); i++)
+                snprintf(s->own_id + 2 * i, 3, "%02x", bytes[i]);
+        s->request.id = s->own_id;
+        return 0;
+}
+
+/* On a new connection. What was not accepted may have been lost with the old one; an id that the
+ * daemon knows after all does not run twice. */
+static int ask(struct submit *s) {
+        return s->id[0] ? millrace_attach(s->m, s->id, s->seq)
+                        : millrace_submit(s->m, &s->request, NULL);
+}
+
+/* The gateway may be replaced or die under us: what it had admitted runs on, and its log has every
+ * event. */
 static int reconnect(struct submit *s) {
         const struct timespec pause = {.tv_nsec = RECONNECT_WAIT_MS * 1000000L};
         int r = MILLRACE_E_CLOSED;
 
-        if (!s->id[0])
-                return r;
-        millrace_close(s->m);
-        s->m = NULL;
         s->cancelling = false; /* it may not have been heard */
-        for (int i = 0; i < RECONNECT_TRIES && !interrupted; i++) {
+        while (s->n_lost < RECONNECT_TRIES && !interrupted) {
+                if (s->n_lost++ > 0)
+                        ppoll(NULL, 0, &pause, &s->waiting);
+                millrace_close(s->m);
+                s->m = NULL;
                 r = millrace_connect(&s->m, s->socket);
                 if (!r)
-                        return millrace_attach(s->m, s->id, s->seq);
-                ppoll(NULL, 0, &pause, &s->waiting);
+                        r = ask(s);
+                if (r != MILLRACE_E_UNREACHABLE && r != MILLRACE_E_CLOSED)
+                        return r;
         }
         return r;
 }
@@ -213,6 +236,7 @@ static void print_sources(const struct millrace_event *ev) {
 static bool on_event(struct submit *s, const struct millrace_event *ev, int *ret) {
         if (s->json && !cli_print_json(ev->raw, ev->raw_len))
                 cli_error("submit", "an event is not understood");
+        s->n_lost = 0;
         if (ev->seq)
                 s->seq = ev->seq;
         switch (ev->kind) {
@@ -298,6 +322,9 @@ static int run(struct submit *s) {
         if (r)
                 return r;
         s->ends_line = true;
+        r = s->request.id ? 0 : make_id(s);
+        if (r)
+                return cli_client_failed("submit", r);
         r = millrace_submit(s->m, &s->request, NULL);
         if (r == -EINVAL) {
                 cli_error("submit", "--id: longer than %u bytes", MILLRACE_ID_MAX);

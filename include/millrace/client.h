@@ -5,6 +5,10 @@
  * Units   milliseconds for waits, byte counts without terminators
  * Owner   the connection owns the memory of the event it returned, until the next call on it
  * Errors  0, -errno, or MILLRACE_E_*; millrace_strerror() says it in words
+ *         A connection ends when the gateway behind it is replaced or dies, and requests do not: on
+ *         MILLRACE_E_CLOSED connect again, millrace_attach() with the last seq to what was accepted, and
+ *         submit again under the same id what was not. A call that sends and says closed sent nothing
+ *         that counts; events may still be there to be read.
  * Limits  one thread per connection; a submitted frame up to the daemon's admission.max_body_bytes; an
  *         event below 64 MiB, with at most 128 sources
  *
