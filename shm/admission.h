@@ -24,6 +24,11 @@
 #define ADMISSION_TENANT_MAX 64u
 #define ADMISSION_WAYS 8u
 #define ADMISSION_NONE UINT32_MAX
+/* req_id: generation | gateway slot | the slot's own counter. */
+#define REQ_ID_GENERATION_SHIFT 44
+#define REQ_ID_SLOT_SHIFT 40
+#define REQ_ID_SLOT_MASK 15ull
+#define REQ_ID_COUNTER_MASK ((1ull << REQ_ID_SLOT_SHIFT) - 1)
 
 enum admission_state { ADMISSION_FREE, ADMISSION_CLAIMING, ADMISSION_OPEN, ADMISSION_CLOSING };
 enum admission_error {
@@ -69,6 +74,9 @@ struct admission_shm {
         alignas(LAYOUT_SEPARATION) mr_au64 next_request; /* 40-bit counter of req_id; stored before use */
         mr_au64 total[OUTCOMES_N];
         mr_au64 lane_in_flight[LANES_MAX];               /* this gateway's contribution; SYNC(admission.sum) */
+        /* Head of our ring into each lane, stored after its commit: an OPEN slot whose ring_seq lies
+         * below it is admitted, whatever kills us; any other may be undone. SYNC(admission.commit) */
+        mr_au64 committed[LANES_MAX];
         alignas(LAYOUT_SEPARATION) struct admission_slot slots[];
 };
 

@@ -65,7 +65,8 @@ static const uint64_t facts[] = {
         sizeof(struct admission_shm), AT(admission_slot, lane), AT(admission_slot, body),
         AT(admission_slot, digest), AT(admission_slot, outcome),
         AT(admission_slot, counted), AT(admission_slot, id), AT(admission_slot, tenant),
-        AT(admission_shm, next_request), AT(admission_shm, total), AT(admission_shm, slots),
+        AT(admission_shm, next_request), AT(admission_shm, total), AT(admission_shm, committed),
+        AT(admission_shm, slots),
         MAGIC_ARENA, ARENA_UNIT, sizeof(struct arena_ref), sizeof(struct arena_shm),
         AT(arena_shm, gen),
         /* log */

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNTER_MASK ((1ull << 40) - 1)
-
 static uint64_t own(const mr_au64 *word) {
         return atomic_load_explicit(word, memory_order_relaxed);
 }
@@ -85,8 +83,10 @@ int table_attach(struct admission_table *t, const struct table_lane *lanes) {
                 t->n_open++;
         }
         arena_adopted(t->arena);
-        for (uint32_t lane = 0; lane < t->n_lanes; lane++)
+        for (uint32_t lane = 0; lane < t->n_lanes; lane++) {
                 lane_publish(t, lane);
+                table_committed(t, lane, lanes[lane].committed);
+        }
         return 0;
 }
 
@@ -131,7 +131,8 @@ uint64_t table_next_request(struct admission_table *t) {
         /* Stored before use: a successor never makes the same number again. SYNC(admission.claim):
          * and before the first claim, see admission_find_id(). */
         atomic_store_explicit(&t->shm->next_request, n, memory_order_seq_cst);
-        return t->generation << 44 | (uint64_t)t->gateway << 40 | (n & COUNTER_MASK);
+        return t->generation << REQ_ID_GENERATION_SHIFT |
+               (uint64_t)t->gateway << REQ_ID_SLOT_SHIFT | (n & REQ_ID_COUNTER_MASK);
 }
 
 int table_claim(struct admission_table *t, const struct table_claim *claim, uint32_t *ret_slot) {
@@ -190,6 +191,16 @@ void table_withdraw(struct admission_table *t, uint32_t slot) {
         slot_release(t, slot);
 }
 
+bool table_has_others(const struct admission_table *t) {
+        for (uint32_t g = 0; g < GATEWAY_SLOTS_MAX; g++)
+                /* SYNC(admission.claim): as in admission_find_id(). */
+                if (g != t->gateway && t->others[g].shm &&
+                                atomic_load_explicit(&t->others[g].shm->next_request,
+                                                memory_order_seq_cst) != 0)
+                        return true;
+        return false;
+}
+
 void table_open(struct admission_table *t, uint32_t slot, const struct table_open *open) {
         struct admission_slot *s = &t->shm->slots[slot];
 
@@ -217,6 +228,12 @@ void table_close(struct admission_table *t, uint32_t slot, enum admission_outcom
         table_lane_give(t, s->lane);
 }
 
+void table_committed(struct admission_table *t, uint32_t lane, uint64_t head) {
+        /* SYNC(admission.commit): after the commit itself -> table_peek(). Who dies in between leaves
+         * it to the next attach. */
+        atomic_store_explicit(&t->shm->committed[lane], head, memory_order_seq_cst);
+}
+
 bool table_is_open(const struct admission_table *t, uint32_t slot) {
         return own(&t->shm->slots[slot].state) == ADMISSION_OPEN;
 }
@@ -230,7 +247,13 @@ int table_peek(const struct admission_view *view, uint32_t slot, struct admissio
         uint64_t req_id = atomic_load_explicit(&s->req_id, memory_order_acquire);
 
         memcpy(ret, (const void *)s, sizeof(*ret));
-        if (ret->id_len > ADMISSION_ID_MAX || ret->tenant_len > ADMISSION_TENANT_MAX)
+        if (ret->id_len > ADMISSION_ID_MAX || ret->tenant_len > ADMISSION_TENANT_MAX ||
+                        ret->lane >= LANES_MAX)
+                return ADMISSION_E_NONE;
+        /* SYNC(admission.commit): what is not in the ring yet may never be; its readers would wait
+         * for ever. Looked at before the state: a number below it was of this very request. */
+        if (own(&ret->ring_seq) >= atomic_load_explicit(&view->shm->committed[ret->lane],
+                                                   memory_order_seq_cst))
                 return ADMISSION_E_NONE;
         /* SYNC(admission.claim): still the same open request after the copy? */
         if (atomic_load_explicit(&s->state, memory_order_seq_cst) != ADMISSION_OPEN ||

@@ -65,6 +65,8 @@ int table_claim(struct admission_table *t, const struct table_claim *claim, uint
 int table_settle(const struct admission_table *t, uint32_t slot, uint32_t *ret_gateway,
                 uint32_t *ret_slot);
 void table_withdraw(struct admission_table *t, uint32_t slot);
+/* Has any other gateway slot ever been in use? */
+bool table_has_others(const struct admission_table *t);
 
 struct table_open {
         uint32_t lane, flags;
@@ -75,9 +77,11 @@ struct table_open {
 void table_open(struct admission_table *t, uint32_t slot, const struct table_open *open);
 /* The slot's end, counted once whatever kills us: frees the arena block, gives the lane back. */
 void table_close(struct admission_table *t, uint32_t slot, enum admission_outcome outcome);
+/* Our ring into the lane was committed up to `head`: what was opened for it is admitted for good. */
+void table_committed(struct admission_table *t, uint32_t lane, uint64_t head);
 bool table_is_open(const struct admission_table *t, uint32_t slot);
 uint64_t table_total(const struct admission_table *t, enum admission_outcome outcome);
 
-/* A private copy of another gateway's open slot; its writer may be changing it. 0 or
- * ADMISSION_E_NONE. */
+/* A private copy of another gateway's slot that is open and admitted; its writer may be changing it.
+ * 0 or ADMISSION_E_NONE. */
 int table_peek(const struct admission_view *view, uint32_t slot, struct admission_slot *ret);

@@ -241,13 +241,11 @@ static int find_in_gateways(struct gateway *gw, uint64_t id_hash, struct mr_view
         return ANSWER_E_NONE;
 }
 
-static int find_in_logs(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
-                struct mr_view id, struct answer **ret) {
+/* The newest response of any log with that id; NULL: there is none. */
+static const struct log_response *newest_in_logs(const struct gateway *gw, struct mr_view tenant,
+                struct mr_view id, uint32_t *ret_lane, uint32_t *ret_response) {
         const struct log_response *found = NULL;
-        uint64_t newest = 0, req_id;
-        uint32_t lane = 0, response = 0;
-        enum log_state state;
-        int r;
+        uint64_t newest = 0;
 
         for (uint32_t l = 0; l < gw->n_lanes; l++) {
                 const struct log_response *at;
@@ -262,9 +260,33 @@ static int find_in_logs(struct gateway *gw, uint64_t id_hash, struct mr_view ten
                         continue;
                 found = at;
                 newest = created;
-                lane = l;
-                response = i;
+                *ret_lane = l;
+                *ret_response = i;
         }
+        return found;
+}
+
+bool answer_is_logged(const struct gateway *gw, struct mr_view tenant, struct mr_view id) {
+        uint32_t lane = 0, response = 0;
+        const struct log_view *view;
+        enum log_state state;
+
+        if (!newest_in_logs(gw, tenant, id, &lane, &response))
+                return false;
+        view = &gw->w->logs[lane];
+        state = log_response_state(view, response);
+        return state == LOG_OPEN || (state == LOG_FINISHED && log_response_outcome(view, response) !=
+                                                                        LOG_OUTCOME_RETRYABLE);
+}
+
+static int find_in_logs(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
+                struct mr_view id, struct answer **ret) {
+        uint32_t lane = 0, response = 0;
+        const struct log_response *found = newest_in_logs(gw, tenant, id, &lane, &response);
+        enum log_state state;
+        uint64_t req_id;
+        int r;
+
         if (!found)
                 return ANSWER_E_NONE;
         /* SYNC(log.create): the request's number is stored last. */

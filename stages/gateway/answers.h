@@ -33,6 +33,9 @@ int answer_find(struct gateway *gw, struct mr_view tenant, struct mr_view id, st
 int answer_find_elsewhere(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
                 struct mr_view id, struct answer **ret);
 
+/* Does a log know it as one that runs, or that ended and may not run anew? */
+bool answer_is_logged(const struct gateway *gw, struct mr_view tenant, struct mr_view id);
+
 /* Its readers are looked after in this turn. */
 void answer_dirty(struct gateway *gw, struct answer *a);
 /* All of a lane: notices were missed. */

@@ -220,13 +220,14 @@ static void publish(struct gateway *gw) {
         bool any = false;
 
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
-                struct worker_out *outs[] = {gw->to_rag[lane], gw->to_inference[lane]};
-
-                for (size_t i = 0; i < 2; i++)
-                        if (ring_tx_pending(&outs[i]->tx) > 0) {
-                                ring_tx_commit(&outs[i]->tx);
-                                any = true;
-                        }
+                if (ring_tx_pending(&gw->to_rag[lane]->tx) > 0) {
+                        submit_commit(gw, lane);
+                        any = true;
+                }
+                if (ring_tx_pending(&gw->to_inference[lane]->tx) > 0) {
+                        ring_tx_commit(&gw->to_inference[lane]->tx);
+                        any = true;
+                }
         }
         if (any)
                 FAULT(gw->w, "after_commit", NULL, 0);

@@ -98,29 +98,73 @@ static int slot_adopt(struct gateway *gw, uint32_t i) {
         return follow_add(gw->table.shm, req_id) == 0 ? 0 : -ENOMEM;
 }
 
-/* Its readers died with us; what was marked stays marked until the response ends. */
-static int follow_adopt(struct gateway *gw, uint64_t req_id, uint64_t flags) {
-        struct answer *a = answers_by_req(&gw->answers, req_id);
-        uint32_t response = LOG_NONE;
+/* A request that another gateway slot holds, or that runs without one. */
+static struct answer *elsewhere_new(struct gateway *gw, uint64_t req_id, uint32_t lane) {
+        struct answer *a = answer_new(gw, 0, (struct mr_view){0}, (struct mr_view){0});
 
-        follow_mark(gw->table.shm, req_id, 0, -(int)(flags >> 16));
-        for (uint32_t lane = 0; !a && lane < gw->n_lanes; lane++) {
+        if (!a)
+                return NULL;
+        a->where = ANSWER_ELSEWHERE;
+        a->lane = lane;
+        answer_number(gw, a, req_id);
+        answer_dirty(gw, a);
+        return a;
+}
+
+/* Running, as its lane's log says. 0 and *ret, NULL: no log says so. */
+static int logged_adopt(struct gateway *gw, uint64_t req_id, struct answer **ret) {
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
                 const struct log_view *view = &gw->w->logs[lane];
+                uint32_t response;
 
                 if (log_find(view, req_id, &response) != 0 ||
                                 log_response_state(view, response) != LOG_OPEN)
                         continue;
-                a = answer_new(gw, 0, (struct mr_view){0}, (struct mr_view){0});
-                if (!a)
+                *ret = elsewhere_new(gw, req_id, lane);
+                if (!*ret)
                         return -ENOMEM;
-                a->where = ANSWER_ELSEWHERE;
-                a->lane = lane;
-                a->response = response;
-                a->detached = log_response_detached(view, response);
-                log_response_digest(view, response, a->digest);
-                answer_number(gw, a, req_id);
-                answer_dirty(gw, a);
+                (*ret)->response = response;
+                (*ret)->detached = log_response_detached(view, response);
+                log_response_digest(view, response, (*ret)->digest);
+                return 0;
         }
+        return 0;
+}
+
+/* Admitted, as the table of the gateway slot in its number says, and in no log yet. */
+static int admitted_adopt(struct gateway *gw, uint64_t req_id, struct answer **ret) {
+        uint64_t g = req_id >> REQ_ID_SLOT_SHIFT & REQ_ID_SLOT_MASK;
+        const struct admission_view *view = g < GATEWAY_SLOTS_MAX ? &gw->w->admissions[g] : NULL;
+        struct admission_slot slot;
+
+        for (uint32_t i = 0; view && view->shm && i < view->n_slots; i++) {
+                if (atomic_load_explicit(&view->shm->slots[i].req_id, memory_order_acquire) !=
+                                                req_id ||
+                                table_peek(view, i, &slot) != 0 || slot.lane >= gw->n_lanes)
+                        continue;
+                *ret = elsewhere_new(gw, req_id, slot.lane);
+                if (!*ret)
+                        return -ENOMEM;
+                (*ret)->detached = slot.flags & ADMISSION_DETACHED;
+                memcpy((*ret)->digest, slot.digest, sizeof(slot.digest));
+                return 0;
+        }
+        return 0;
+}
+
+/* Its readers died with us; what was marked stays marked until the response ends. */
+static int follow_adopt(struct gateway *gw, uint64_t req_id, uint64_t flags) {
+        struct answer *a = answers_by_req(&gw->answers, req_id);
+        int r = 0;
+
+        follow_mark(gw->table.shm, req_id, 0, -(int)(flags >> 16));
+        /* The way a request moves: what has left the table by now is in the log. */
+        if (!a)
+                r = admitted_adopt(gw, req_id, &a);
+        if (r == 0 && !a)
+                r = logged_adopt(gw, req_id, &a);
+        if (r < 0)
+                return r;
         if (!a)
                 follow_remove(gw->table.shm, req_id);
         else if (flags & FOLLOW_CANCELLED)

@@ -117,6 +117,13 @@ static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LE
 
 /* ---- admission ---- */
 
+void submit_commit(struct gateway *gw, uint32_t lane) {
+        struct ring_tx *tx = &gw->to_rag[lane]->tx;
+
+        ring_tx_commit(tx);
+        table_committed(&gw->table, lane, tx->committed);
+}
+
 /* Room for the record, or a reason to wait at the door. */
 static int ring_reserve(struct gateway *gw, struct admit *ad) {
         struct worker_out *out = gw->to_rag[ad->lane];
@@ -131,7 +138,7 @@ static int ring_reserve(struct gateway *gw, struct admit *ad) {
         }
         r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
         if (r == RING_E_BATCH) {
-                ring_tx_commit(&out->tx);
+                submit_commit(gw, ad->lane);
                 r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
         }
         if (r < 0)
@@ -142,6 +149,13 @@ static int ring_reserve(struct gateway *gw, struct admit *ad) {
                 return ADMIT_WAIT;
         }
         return 0;
+}
+
+/* Between our first look at this id and our claim another gateway may have admitted it and seen its
+ * end: then its slot is free again, and only the log knows. */
+static bool has_run(struct gateway *gw, const struct answer *a) {
+        return table_has_others(&gw->table) &&
+               answer_is_logged(gw, (struct mr_view){a->tenant, a->tenant_len}, answer_id(a));
 }
 
 static int claim(struct gateway *gw, struct admit *ad) {
@@ -165,10 +179,10 @@ static int claim(struct gateway *gw, struct admit *ad) {
         if (ad->options & OPTION_ID_MADE)
                 return 0;
         r = table_settle(&gw->table, ad->slot, &other_gateway, &other_slot);
-        if (r == 0)
+        if (r == 0 && !has_run(gw, a))
                 return 0;
         if (r != TABLE_E_WAIT) {
-                /* Elsewhere, or a lower gateway's: the next look finds it there. */
+                /* Elsewhere, a lower gateway's, or over: the next look finds it there. */
                 table_withdraw(&gw->table, ad->slot);
                 ad->slot = ADMISSION_NONE;
         }

@@ -14,6 +14,8 @@
 
 void submit(struct gateway *gw, struct client *client, const struct ask *ask, const uint8_t *frame,
                 uint32_t frame_len);
+/* Makes real what was admitted to the lane in this turn. */
+void submit_commit(struct gateway *gw, uint32_t lane);
 /* A request at the door tries again: 0: it left the door, 1: it stays. */
 int submit_waiting(struct gateway *gw, struct door_entry *entry);
 /* Everybody who waits for it is refused; it leaves the door. */

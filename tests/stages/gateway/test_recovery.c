@@ -233,6 +233,7 @@ static void other_slot(enum admission_state state, const char *id, uint64_t req_
         atomic_store(&slot->id_hash, log_id_hash("local", 5, id, (uint32_t)strlen(id)));
         atomic_store(&slot->req_id, req_id);
         atomic_store(&rig.other->next_request, 1);
+        atomic_store(&rig.other->committed[lane], 1); /* its record is in the ring */
         atomic_store(&slot->state, state);
 }
 
@@ -331,6 +332,86 @@ START_TEST(of_two_claims_the_lower_gateway_wins_and_the_other_one_reads_there) {
 }
 END_TEST
 
+START_TEST(a_request_that_another_gateway_has_not_committed_is_nobodys_yet) {
+        struct record request;
+        uint64_t digest[2], req_id;
+
+        digest_of("x", digest);
+        other_slot(ADMISSION_OPEN, "same", 77ull << 44 | 1ull << 40 | 1, 0, digest);
+        atomic_store(&rig.other->committed[0], 0); /* and it dies here */
+        rig_say(&b, "op", "attach", "id", "same", NULL);
+        rig_expect_refusal(&rig, &b, "not_found", NULL);
+        rig_say(&a, "op", "submit", "id", "same", "prompt", "x", NULL);
+        rig_wait_ms(&rig, 15);
+        ck_assert_uint_eq(rig.gw->door.n, 1);
+        atomic_store(&rig.other->slots[0].state, ADMISSION_FREE); /* as its successor finds it */
+        rig_wait_ms(&rig, 15);
+        rig_expect(&rig, &a, "accepted");
+        lane_of(&req_id, &request);
+        ck_assert_uint_eq(request.id.n, 4);
+}
+END_TEST
+
+START_TEST(who_claims_an_id_that_has_run_meanwhile_reads_what_it_answered) {
+        struct record request = {.id = {"same", 4}, .tenant = {"local", 5}};
+        uint64_t digest[2], req_id;
+        uint32_t r;
+
+        digest_of("x", digest);
+        other_slot(ADMISSION_CLAIMING, "same", 5, 0, digest);
+        rig_say(&a, "op", "submit", "id", "same", "prompt", "x", NULL);
+        rig_settle(&rig);
+        ck_assert_uint_eq(rig.gw->door.n, 1);
+        request.digest_hi = digest[0];
+        request.digest_lo = digest[1];
+        r = rig_response(&rig, 0, 77ull << 44 | 1ull << 40 | 5, &request);
+        rig_done(&rig, 0, r, 1);
+        atomic_store(&rig.other->slots[0].state, ADMISSION_FREE); /* from beginning to end */
+        rig_wait_ms(&rig, 25);
+        rig_expect(&rig, &a, "accepted");
+        rig_expect(&rig, &a, "done");
+        for (uint32_t lane = 0; lane < 2; lane++)
+                ck_assert(!rig_take(&rig, lane, &request, &req_id));
+        ck_assert_uint_eq(rig.gw->door.n, 0);
+}
+END_TEST
+
+/* Attached here, held by another gateway, and not in a log yet. */
+static uint64_t read_far(void) {
+        const uint64_t far = 77ull << 44 | 1ull << 40 | 1;
+        uint64_t digest[2];
+
+        digest_of("x", digest);
+        other_slot(ADMISSION_OPEN, "far", far, 1, digest);
+        rig_say(&a, "op", "attach", "id", "far", NULL);
+        rig_settle(&rig);
+        rig_say(&b, "op", "ping", NULL);
+        rig_expect(&rig, &b, "pong");
+        return far;
+}
+
+START_TEST(who_alone_read_a_request_elsewhere_and_does_not_come_back_is_its_end) {
+        uint64_t far = read_far(), got;
+
+        die();
+        ck_assert_uint_eq(rig_take_cancel(&rig, 1, &got), 0);
+        rig_wait_ms(&rig, 60);
+        ck_assert_uint_eq(rig_take_cancel(&rig, 1, &got), CANCEL_DISCONNECT);
+        ck_assert_uint_eq(got, far);
+}
+END_TEST
+
+START_TEST(who_comes_back_through_another_gateway_has_come_back) {
+        uint64_t far = read_far(), got;
+
+        die();
+        ck_assert_int_eq(follow_add(rig.other, far), 0);
+        ck_assert_int_eq(follow_mark(rig.other, far, FOLLOW_READ, 1), 0);
+        rig_wait_ms(&rig, 60);
+        ck_assert_uint_eq(rig_take_cancel(&rig, 1, &got), 0);
+}
+END_TEST
+
 START_TEST(what_another_gateway_holds_counts_against_the_lane) {
         struct record request;
         uint64_t req_id;
@@ -394,6 +475,10 @@ static Suite *suite(void) {
         tcase_add_test(all, a_request_of_another_gateway_is_read_cancelled_and_never_run_twice);
         tcase_add_test(all, a_claim_of_a_higher_gateway_is_waited_for_and_won_when_it_goes);
         tcase_add_test(all, of_two_claims_the_lower_gateway_wins_and_the_other_one_reads_there);
+        tcase_add_test(all, a_request_that_another_gateway_has_not_committed_is_nobodys_yet);
+        tcase_add_test(all, who_claims_an_id_that_has_run_meanwhile_reads_what_it_answered);
+        tcase_add_test(all, who_alone_read_a_request_elsewhere_and_does_not_come_back_is_its_end);
+        tcase_add_test(all, who_comes_back_through_another_gateway_has_come_back);
         tcase_add_test(all, what_another_gateway_holds_counts_against_the_lane);
         tcase_add_test(all, a_session_stays_in_its_lane_and_sessions_spread);
         suite_add_tcase(s, all);
