@@ -29,6 +29,7 @@
 #define DAEMON_SETS_MAX 256
 #define ROLL_JOBS_MAX 8
 #define CONTROL_CLIENTS_MAX 32
+#define GATEWAY_NO_PLACE UINT32_MAX
 
 struct daemon;
 struct control;
@@ -54,10 +55,14 @@ struct process {
         struct daemon *d;
         uint32_t index; /* in the topology */
         enum mr_role role;
-        uint32_t lane, place; /* place: of a gateway */
-        bool wanted;          /* false: the spare gateway slot */
-        uint32_t core;        /* UINT32_MAX: none */
-        char *exe;            /* of `restart --exe`, owned; NULL: the one that was found at the start */
+        uint32_t lane;
+        uint32_t place;      /* of a gateway, as the outside sees it; GATEWAY_NO_PLACE: none */
+        uint32_t left_place; /* closing: the one that it had */
+        bool wanted;         /* false: the spare gateway slot */
+        bool closing;        /* a gateway without a place, until the last of its requests has ended */
+        bool served;         /* it has been ready since its slot was the spare */
+        uint32_t core;       /* UINT32_MAX: none */
+        char *exe;           /* of `restart --exe`, owned; NULL: the one that was found at the start */
 
         enum process_state state;
         bool draining, drained; /* DRAIN was sent, DRAINED came */
@@ -74,6 +79,8 @@ struct process {
         uint64_t started_ns;
         char last_exit[16]; /* "": never ended */
         struct handover handover;
+        uint64_t arena[GATEWAY_SLOTS_MAX]; /* as it was told: struct memory's serials */
+        uint32_t n_taking;                 /* arenas that it has been sent and not mapped yet */
         struct restart restart;
 
         uint64_t beat, beat_ns; /* last heartbeat seen, and when it was seen first */
@@ -88,11 +95,13 @@ enum daemon_phase { DAEMON_STARTING, DAEMON_RUNNING, DAEMON_ENDING, DAEMON_ENDED
 
 /* Processes to be replaced one after the other. */
 struct roll_job {
+        /* Process indexes; of a gateway its place, since its slot may change before its turn comes. */
         uint32_t procs[PROCS_MAX], n, at;
         uint32_t step;   /* enum roll_step, roll.c */
         uint64_t epoch;  /* of the incarnation to be replaced */
         uint64_t client; /* control client that waits, 0: none */
         bool reload;
+        bool pressed;       /* who held the spare slot was killed for this */
         uint32_t n_changed; /* reload: rows, for the answer */
         const struct settings_row *changed[CONFIG_ROWS_MAX];
 };
@@ -153,6 +162,8 @@ void process_start(struct process *p);
 /* Forgets why it is down, then process_start(). */
 void process_pardon(struct process *p);
 void process_drain(struct process *p);
+/* Another gateway has its place: it lets nobody in, finishes, and leaves. */
+void process_close(struct process *p);
 void process_cut(struct process *p);
 void process_leave(struct process *p);
 /* Kills it at once; `planned`: its death is what was wanted. */
@@ -166,6 +177,8 @@ bool process_is_running(const struct process *p);
 const char *process_state_name(const struct process *p);
 /* "stage=rag lane=0 pid=12" */
 const char *process_tag(const struct process *p);
+/* Arenas came or went: tells it, when it is past its start. */
+void process_tell_arenas(struct process *p);
 /* Looks for a sign of life. */
 void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
 
@@ -174,6 +187,34 @@ void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
 /* Sends as much of the start as the channel takes. 0: all of it; CHANNEL_E_AGAIN, CHANNEL_E_EOF,
  * -errno. */
 int handover_continue(struct process *p);
+
+/* The same with arenas that came or went since; each one that came is answered with TAKEN. */
+int handover_arenas(struct process *p);
+/* Has it been sent all arenas that exist, and mapped those? */
+bool handover_has_arenas(const struct process *p);
+
+/* ---- gateways.c ---- */
+
+/* Which slot serves which place, by the arenas that there are. */
+void gateways_init(struct daemon *d);
+/* The slot that serves a place; GATEWAY_NO_PLACE: the one that serves none. */
+uint32_t gateways_slot(const struct daemon *d, uint32_t place);
+/* The gateway of a place; the one whose slot serves none (spare, successor to be, or closing). */
+struct process *gateways_at(struct daemon *d, uint32_t place);
+struct process *gateways_other(struct daemon *d);
+/* The spare slot gets its arena, and the stages are told. 0 or -errno. */
+int gateways_prepare(struct daemon *d);
+/* Has every stage that reads arenas mapped them? */
+bool gateways_prepared(const struct daemon *d);
+/* Starts the successor of a place in the spare slot. 0 or -ENOMEM. */
+int gateways_start(struct daemon *d, uint32_t place);
+/* It is ready: it has the place from now on, and the old one closes. */
+void gateways_move(struct daemon *d, uint32_t place);
+/* It will not be the successor; whatever it has let in by now is finished. */
+void gateways_give_up(struct daemon *d);
+/* A process has ended and been reaped, and had said DRAINED or not: true when it was a gateway that
+ * leaves its slot empty, so that nobody is to be started in it. */
+bool gateways_ended(struct process *p, bool drained);
 
 /* ---- ending.c ---- */
 

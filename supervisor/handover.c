@@ -1,6 +1,6 @@
 /*
  * handover -- what a new process is given before START: settings, memory, bells, listeners, the
- * lock.
+ * lock; and later the arenas that come and go with the gateway slots in use.
  *
  * The messages are made one by one as the channel takes them, so nothing is kept for a process that
  * is slow to read, and the supervisor does not wait for it.
@@ -46,6 +46,7 @@ static int send_settings(struct process *p, uint32_t i, bool *ret_last) {
                         d->packed + from, (uint32_t)len, -1);
 }
 
+/* An object that does not exist any more has neither bytes nor a descriptor. */
 static int send_object(struct process *p, uint32_t i) {
         const struct memory *m = &p->d->memory;
         const struct topology_object *o = &m->objects[i];
@@ -54,12 +55,57 @@ static int send_object(struct process *p, uint32_t i) {
                         .a = o->a,
                         .b = o->b,
                         .writable = right == RIGHT_WRITE,
-                        .bytes = o->bytes};
-
-        if (right == RIGHT_NONE)
-                return 0;
-        return channel_send(p->channel, CHANNEL_OBJECT, 0, &message, sizeof(message),
+                        .bytes = m->fds[i].ro == -1 ? 0 : o->bytes};
+        int r = channel_send(p->channel, CHANNEL_OBJECT, 0, &message, sizeof(message),
                         right == RIGHT_WRITE ? m->fds[i].rw : m->fds[i].ro);
+
+        if (r == 0 && o->kind == OBJECT_ARENA)
+                p->arena[o->a] = m->arena[o->a];
+        return r;
+}
+
+static int send_granted(struct process *p, uint32_t i) {
+        const struct memory *m = &p->d->memory;
+
+        if (m->fds[i].ro == -1 ||
+                        topology_grant(m->topology, &m->objects[i], p->index) == RIGHT_NONE)
+                return 0;
+        return send_object(p, i);
+}
+
+/* Does it read arenas? Its owner has its own from the start. */
+static bool reads_arena(const struct process *p, const struct topology_object *o) {
+        return o->kind == OBJECT_ARENA &&
+               topology_grant(p->d->memory.topology, o, p->index) == RIGHT_READ;
+}
+
+int handover_arenas(struct process *p) {
+        const struct memory *m = &p->d->memory;
+
+        for (uint32_t i = 0; i < m->n_objects; i++) {
+                const struct topology_object *o = &m->objects[i];
+                int r;
+
+                if (!reads_arena(p, o) || p->arena[o->a] == m->arena[o->a])
+                        continue;
+                r = send_object(p, i);
+                if (r)
+                        return r;
+                p->n_taking += m->arena[o->a] != 0;
+        }
+        return 0;
+}
+
+bool handover_has_arenas(const struct process *p) {
+        const struct memory *m = &p->d->memory;
+
+        for (uint32_t i = 0; i < m->n_objects; i++) {
+                const struct topology_object *o = &m->objects[i];
+
+                if (reads_arena(p, o) && p->arena[o->a] != m->arena[o->a])
+                        return false;
+        }
+        return p->n_taking == 0;
 }
 
 static int send_bell(struct process *p, uint32_t i) {
@@ -78,7 +124,7 @@ static int send_listener(struct process *p) {
         if (p->role == ROLE_TELEMETRY) {
                 message.kind = LISTENER_TELEMETRY;
                 fd = p->d->telemetry.fd;
-        } else if (p->role != ROLE_GATEWAY) {
+        } else if (p->role != ROLE_GATEWAY || p->closing) {
                 return 0;
         }
         if (fd == -1)
@@ -96,7 +142,7 @@ static int send_one(struct process *p, const struct handover *at, bool *ret_last
                 return send_settings(p, at->at, ret_last);
         case OBJECTS:
                 *ret_last = at->at + 1 == p->d->memory.n_objects;
-                return send_object(p, at->at);
+                return send_granted(p, at->at);
         case BELLS:
                 *ret_last = at->at + 1 == p->d->n_procs;
                 return send_bell(p, at->at);

@@ -108,11 +108,7 @@ static int make_object(struct memory *m, uint32_t i) {
 }
 
 static uint64_t bytes_needed(const struct memory *m) {
-        uint64_t sum = 0;
-
-        for (uint32_t i = 0; i < m->n_objects; i++)
-                sum += layout_align(m->objects[i].bytes, LAYOUT_PAGE);
-        return sum;
+        return topology_sum(m->topology, m->objects, m->n_objects);
 }
 
 static int no_space(const struct memory *m, struct report *report) {
@@ -139,7 +135,9 @@ static int make_all(struct memory *m, struct report *report) {
                 return no_space(m, report);
         /* The topology is object 0 and comes last. */
         for (i = 1; i <= m->n_objects; i++) {
-                r = make_object(m, i % m->n_objects);
+                r = topology_is_spare(m->topology, &m->objects[i % m->n_objects])
+                                    ? 0
+                                    : make_object(m, i % m->n_objects);
                 if (r == 0)
                         continue;
                 unlink_all(m->instance); /* with everything released the report says what is free */
@@ -189,14 +187,44 @@ static enum leftover look(const struct memory *m, uint64_t *ret_generation) {
         return found;
 }
 
-static int open_all(struct memory *m) {
+/* Made to its end? Then a gateway may have used it. */
+static bool arena_is_finished(const struct memory *m, uint32_t i) {
+        struct arena_view view;
+        bool finished;
+        void *map;
+
+        if (segment_map(m->fds[i].ro, m->objects[i].bytes, false, false, &map) < 0)
+                return false;
+        finished = arena_view_init(&view, map, m->objects[i].bytes) == 0;
+        segment_unmap(map, m->objects[i].bytes);
+        return finished;
+}
+
+/* 0 also for the one arena that need not be there. */
+static int open_one(struct memory *m, uint32_t i, bool *spared) {
+        const struct topology_object *o = &m->objects[i];
         char name[SEGMENT_NAME_MAX];
         int r;
 
+        r = segment_name(name, m->instance, o->name);
+        if (r == 0)
+                r = segment_open(name, o->bytes, &m->fds[i]);
+        if (o->kind != OBJECT_ARENA || (r == 0 && arena_is_finished(m, i)))
+                return r;
+        segment_close(&m->fds[i]);
+        if (*spared)
+                return r ? r : -EPROTO;
+        *spared = true;
+        (void)segment_unlink(name);
+        return 0;
+}
+
+static int open_all(struct memory *m) {
+        bool spared = false;
+        int r;
+
         for (uint32_t i = 0; i < m->n_objects; i++) {
-                r = segment_name(name, m->instance, m->objects[i].name);
-                if (r == 0)
-                        r = segment_open(name, m->objects[i].bytes, &m->fds[i]);
+                r = open_one(m, i, &spared);
                 if (r == 0)
                         continue;
                 log_warn("adopt", "object=%s error=\"%s\"", m->objects[i].name, strerror(-r));
@@ -240,7 +268,7 @@ static int settle_leftovers(struct memory *m, bool discard, struct report *repor
         return 0;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- beginning ------------------------------------------------------------------------------- */
 
 static uint64_t new_generation(void) {
         uint64_t generation = (uint64_t)time(NULL) & GENERATION_MASK;
@@ -284,6 +312,46 @@ static int prepare(struct memory *m, const struct settings *s, uint32_t n_cores)
         return r;
 }
 
+/* ---- arenas ---------------------------------------------------------------------------------- */
+
+static uint32_t arena_object(const struct memory *m, uint32_t slot) {
+        uint32_t i = 0;
+
+        while (m->objects[i].kind != OBJECT_ARENA || m->objects[i].a != slot)
+                i++; /* each slot has one in the list */
+        return i;
+}
+
+int memory_arena_make(struct memory *m, uint32_t slot) {
+        int r = m->arena[slot] ? 0 : make_object(m, arena_object(m, slot));
+
+        if (r) { /* half made is not made */
+                memory_arena_drop(m, slot);
+                return r;
+        }
+        if (!m->arena[slot])
+                m->arena[slot] = ++m->n_arenas;
+        return 0;
+}
+
+void memory_arena_drop(struct memory *m, uint32_t slot) {
+        uint32_t i = arena_object(m, slot);
+        char name[SEGMENT_NAME_MAX];
+
+        if (segment_name(name, m->instance, m->objects[i].name) == 0)
+                (void)segment_unlink(name);
+        segment_close(&m->fds[i]);
+        m->arena[slot] = 0;
+}
+
+static void number_arenas(struct memory *m) {
+        for (uint32_t i = 0; i < m->n_objects; i++)
+                if (m->objects[i].kind == OBJECT_ARENA && m->fds[i].rw != -1)
+                        m->arena[m->objects[i].a] = ++m->n_arenas;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
 int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct memory *ret,
                 struct report *report) {
         struct memory m = {.n_objects = 0};
@@ -310,6 +378,7 @@ int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct
                 memory_close(&m, !m.adopted);
                 return MEMORY_E_USER;
         }
+        number_arenas(&m);
         *ret = m;
         return 0;
 }

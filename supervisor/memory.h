@@ -6,13 +6,16 @@
  * Owner   the supervisor, which must hold the instance lock; workers get copies of descriptors
  * Errors  0, or MEMORY_E_USER with one line; then nothing that was made here is left behind
  * Limits  maps counters for reading for as long as it lives; everything else only while it formats
- * it
+ *         or checks it
  *
  * What a dead instance left    topology missing or without its magic: never finished, removed
  *                              same layout and topology hash: taken over, nothing is formatted
  *                              anything else: refused, unless `discard` says to remove it
  * The topology object is made last and its magic stored last, so a half-made instance shows as
  * such; it is unlinked first.
+ *
+ * An arena exists while its gateway slot is in use: the one that is missing says which slot is the
+ * spare, also to who takes over. One that was not finished is removed then; no gateway has seen it.
  */
 #pragma once
 
@@ -32,10 +35,15 @@ struct memory {
         struct segment_fds *fds; /* by object */
         uint32_t n_objects;
         bool adopted;
+        uint64_t arena[GATEWAY_SLOTS_MAX]; /* by slot: serial of the arena that exists, 0: none */
+        uint64_t n_arenas;                 /* that were ever made or found here: the last serial */
         const struct counters_shm *counters[PROCS_MAX]; /* read-only; NULL: not mapped */
 };
 
 int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct memory *ret,
                 struct report *report);
+/* The arena of a slot that comes into use, or goes out of it. 0 or -errno (-ENOSPC: no room). */
+int memory_arena_make(struct memory *memory, uint32_t slot);
+void memory_arena_drop(struct memory *memory, uint32_t slot);
 /* Closes and unmaps; unlinks every object when nothing of it is to be taken over. Zeroed: no-op. */
 void memory_close(struct memory *memory, bool unlink);

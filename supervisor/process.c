@@ -36,8 +36,10 @@ const char *process_tag(const struct process *p) {
 
         if (p->role < LANE_STAGES_N)
                 n += snprintf(tag + n, sizeof(tag) - (size_t)n, " lane=%u", p->lane);
-        if (p->role == ROLE_GATEWAY)
+        if (p->role == ROLE_GATEWAY && p->place != GATEWAY_NO_PLACE)
                 n += snprintf(tag + n, sizeof(tag) - (size_t)n, " place=%u", p->place);
+        else if (p->role == ROLE_GATEWAY)
+                n += snprintf(tag + n, sizeof(tag) - (size_t)n, " slot=%u", p->index);
         if (p->pid)
                 snprintf(tag + n, sizeof(tag) - (size_t)n, " pid=%ld", (long)p->pid);
         return tag;
@@ -45,7 +47,7 @@ const char *process_tag(const struct process *p) {
 
 const char *process_state_name(const struct process *p) {
         if (p->state == PROCESS_READY)
-                return p->draining || p->leaving ? "draining" : "ready";
+                return p->draining || p->closing || p->leaving ? "draining" : "ready";
         if (p->state == PROCESS_STARTING)
                 return "starting";
         return p->restart.state == RESTART_WAITING || p->restart.state == RESTART_STARTING
@@ -151,7 +153,7 @@ static void settle(struct process *p) {
         struct daemon *d = p->d;
         struct restart_policy policy = {.burst = (uint32_t)d->settings->supervisor.restart_burst,
                         .window_ns = d->settings->supervisor.restart_window_s * NS_PER_S};
-        bool asked = p->leaving;
+        bool asked = p->leaving, drained = p->drained;
         enum restart_cause cause;
 
         if (!p->reaped || p->channel_op.pending || p->room_op.pending)
@@ -173,7 +175,9 @@ static void settle(struct process *p) {
         p->state = PROCESS_IDLE;
         p->draining = p->drained = p->leaving = p->killed = p->reaped = false;
         ring_neighbours(p);
-        if (d->phase != DAEMON_ENDED && !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
+        if (gateways_ended(p, drained))
+                log_info("spare", "slot=%u", p->index);
+        else if (d->phase != DAEMON_ENDED && !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
                 obey(p, restart_died(&p->restart, &policy, cause, loop_now_ns(d->loop),
                                         (uint32_t)rand_r(&d->random)));
         p->pid = 0;
@@ -202,6 +206,8 @@ static void on_exit_event(struct loop_op *op, int res, uint32_t flags) {
 
 /* ---- the channel ----------------------------------------------------------------------------- */
 
+static void say(struct process *p, enum channel_type type);
+
 static void became_ready(struct process *p) {
         struct daemon *d = p->d;
 
@@ -213,6 +219,9 @@ static void became_ready(struct process *p) {
         p->cpu_ns = 0;
         loop_timer_clear(d->loop, &p->limit_timer);
         restart_ready(&p->restart, loop_now_ns(d->loop));
+        p->served = true;
+        if (p->closing)
+                say(p, CHANNEL_CLOSE);
         log_info("ready", "%s epoch=%llu took_us=%llu", process_tag(p),
                         (unsigned long long)p->epoch,
                         (unsigned long long)((loop_now_ns(d->loop) - p->started_ns) / NS_PER_US));
@@ -227,7 +236,13 @@ static void on_message(
                 if (p->draining) {
                         p->drained = true;
                         daemon_changed(p);
+                } else if (p->closing) {
+                        p->drained = true;
+                        process_leave(p);
                 }
+        } else if (head->type == CHANNEL_TAKEN) {
+                p->n_taking -= p->n_taking > 0;
+                daemon_changed(p);
         } else if (head->type == CHANNEL_FAILED) {
                 text[len] = '\0';
                 for (char *t = text; *t; t++)
@@ -278,10 +293,12 @@ static void on_room(struct loop_op *op, int res, uint32_t flags) {
                 give(p);
 }
 
-/* Goes on with the handover; waits for room when the channel is full. */
+/* Goes on with the handover and what comes after it; waits for room when the channel is full. */
 static void give(struct process *p) {
         int r = p->handover.done ? 0 : handover_continue(p);
 
+        if (r == 0)
+                r = handover_arenas(p);
         if (r == CHANNEL_E_AGAIN) {
                 loop_poll(p->d->loop, &p->room_op, p->channel, POLLOUT);
         } else if (r == -ETOOMANYREFS) {
@@ -302,6 +319,11 @@ static void say(struct process *p, enum channel_type type) {
         if (r != 0 && r != CHANNEL_E_EOF)
                 log_warn("channel", "%s type=%d error=\"%s\"", process_tag(p), (int)type,
                                 r < 0 ? strerror(-r) : "full");
+}
+
+void process_tell_arenas(struct process *p) {
+        if (process_is_running(p) && !p->reaped && p->handover.done && !p->room_op.pending)
+                give(p);
 }
 
 /* ---- start ----------------------------------------------------------------------------------- */
@@ -363,6 +385,8 @@ void process_start(struct process *p) {
         p->n_starts++;
         p->started_ns = clock_now_ns();
         p->handover = (struct handover){.phase = 0};
+        memset(p->arena, 0, sizeof(p->arena));
+        p->n_taking = 0;
         restart_started(&p->restart);
         loop_poll(d->loop, &p->exit_op, p->pidfd, POLLIN);
         loop_poll(d->loop, &p->channel_op, p->channel, POLLIN);
@@ -393,6 +417,12 @@ void process_drain(struct process *p) {
                 return;
         p->draining = true;
         say(p, CHANNEL_DRAIN);
+}
+
+void process_close(struct process *p) {
+        p->closing = true;
+        if (p->state == PROCESS_READY)
+                say(p, CHANNEL_CLOSE); /* else it hears of it when it is */
 }
 
 void process_cut(struct process *p) {
@@ -462,8 +492,8 @@ void process_init(struct process *p, struct daemon *d, uint32_t index) {
         p->index = index;
         p->role = row->role;
         p->lane = row->lane;
-        p->place = row->slot;
-        p->wanted = row->role != ROLE_GATEWAY || row->slot < d->memory.topology->n_gateways;
+        p->place = p->left_place = GATEWAY_NO_PLACE;
+        p->wanted = row->role != ROLE_GATEWAY; /* those come next */
         p->core = topology_core(d->memory.topology, d->settings->pin, index, d->cores, d->n_cores);
         p->pidfd = p->channel = p->bell = -1;
         p->exit_op = (struct loop_op){.fn = on_exit_event, .owner = p};

@@ -5,6 +5,8 @@
  *   BEGIN --(runs: asked to leave; inference: to finish first)--> DRAINING --(DRAINED)--> LEAVING
  *   LEAVING --(reaped, successor READY)--> next process, BEGIN
  *   BEGIN --(does not run: started)--> LEAVING
+ *   a gateway that runs: BEGIN --> SLOT --(the spare slot is free: gets its arena)--> ARENA --(the
+ *   stages have mapped it)--> SUCCESSOR --(READY, has the place)--> next process, BEGIN
  *
  * Neighbours keep running: what they produce waits in the rings. A process that dies meanwhile has
  * been replaced as well, and that is what was wanted.
@@ -21,7 +23,7 @@
 
 #define SUCCESSOR_NS (30 * NS_PER_S)
 
-enum roll_step { ROLL_BEGIN, ROLL_DRAINING, ROLL_LEAVING };
+enum roll_step { ROLL_BEGIN, ROLL_DRAINING, ROLL_LEAVING, ROLL_SLOT, ROLL_ARENA, ROLL_SUCCESSOR };
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -42,26 +44,37 @@ int roll_pack_settings(struct daemon *d) {
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
 
+/* The answer comes last: with it the client's next request is looked at, which may be a job too. */
 static void finish_job(struct daemon *d, const char *error) {
-        struct roll_job *job = &d->jobs[0];
-        const char *op = job->reload ? "reload" : "restart";
+        const struct roll_job job = d->jobs[0];
+        const char *op = job.reload ? "reload" : "restart";
 
-        if (error)
-                control_answer_error(d, job->client, op, "failed", error);
-        else if (job->reload)
-                control_answer_reload(d, job->client, job);
-        else
-                control_answer_restart(d, job->client, job->n);
-        log_info(op, "processes=%u done=%u%s%s%s", job->n, job->at, error ? " error=\"" : "",
+        log_info(op, "processes=%u done=%u%s%s%s", job.n, job.at, error ? " error=\"" : "",
                         error ? error : "", error ? "\"" : "");
         d->n_jobs--;
         memmove(&d->jobs[0], &d->jobs[1], d->n_jobs * sizeof(d->jobs[0]));
         loop_timer_clear(d->loop, &d->roll_limit);
+        if (error)
+                control_answer_error(d, job.client, op, "failed", error);
+        else if (job.reload)
+                control_answer_reload(d, job.client, &job);
+        else
+                control_answer_restart(d, job.client, job.n);
 }
 
 /* Leaving takes a moment and a new start another; what has begun an answer may take its time. */
 static void set_limit(struct daemon *d, uint64_t ns) {
         loop_timer_set(d->loop, &d->roll_limit, loop_now_ns(d->loop) + ns);
+}
+
+static struct process *member(struct daemon *d, const struct roll_job *job, uint32_t at) {
+        uint32_t i = job->procs[at];
+
+        return i < d->memory.topology->n_gateways ? gateways_at(d, i) : &d->procs[i];
+}
+
+static struct process *process_at(struct daemon *d, const struct roll_job *job) {
+        return member(d, job, job->at);
 }
 
 static void begin_process(struct daemon *d, struct roll_job *job, struct process *p) {
@@ -70,6 +83,10 @@ static void begin_process(struct daemon *d, struct roll_job *job, struct process
                 job->step = ROLL_LEAVING;
                 set_limit(d, SUCCESSOR_NS);
                 process_pardon(p);
+        } else if (p->state == PROCESS_READY && p->role == ROLE_GATEWAY) {
+                job->step = ROLL_SLOT;
+                job->pressed = false;
+                set_limit(d, d->settings->supervisor.drain_timeout_ms * NS_PER_MS);
         } else if (p->state == PROCESS_READY && p->role == ROLE_INFERENCE) {
                 job->step = ROLL_DRAINING;
                 set_limit(d, d->settings->supervisor.drain_timeout_ms * NS_PER_MS);
@@ -81,25 +98,10 @@ static void begin_process(struct daemon *d, struct roll_job *job, struct process
         }
 }
 
-/* One step of the process at hand; true when something moved. */
-static bool advance_process(struct daemon *d, struct roll_job *job, struct process *p) {
-        if (job->step == ROLL_BEGIN) {
-                begin_process(d, job, p);
-                return job->step != ROLL_BEGIN;
-        }
-        if (p->epoch != job->epoch && p->state == PROCESS_READY) {
-                job->step = ROLL_BEGIN;
-                job->at++;
-                loop_timer_clear(d->loop, &d->roll_limit);
-                return true;
-        }
-        if (job->step == ROLL_DRAINING && p->drained && p->epoch == job->epoch) {
-                job->step = ROLL_LEAVING;
-                set_limit(d, SUCCESSOR_NS);
-                process_leave(p);
-                return true;
-        }
-        return false;
+static void next_process(struct daemon *d, struct roll_job *job) {
+        job->step = ROLL_BEGIN;
+        job->at++;
+        loop_timer_clear(d->loop, &d->roll_limit);
 }
 
 /* A program that was only now put in does not work: the old one takes its place again. */
@@ -113,6 +115,113 @@ static void give_up_program(struct process *p) {
         process_pardon(p);
 }
 
+/* ---- gateways -------------------------------------------------------------------------------- */
+
+/* Its successor comes to nothing; the old one has never stopped. */
+static void fail_gateway(struct daemon *d, const char *why) {
+        give_up_program(process_at(d, &d->jobs[0]));
+        gateways_give_up(d);
+        finish_job(d, why);
+}
+
+static void prepare_gateway(struct daemon *d, struct roll_job *job) {
+        int r = gateways_prepare(d);
+
+        if (r) {
+                finish_job(d, r == -ENOSPC ? "/dev/shm has no room for a second gateway's arena "
+                                             "(admission.arena_bytes)"
+                                           : strerror(-r));
+                return;
+        }
+        job->step = ROLL_ARENA;
+        set_limit(d, SUCCESSOR_NS);
+}
+
+static void start_gateway(struct daemon *d, struct roll_job *job) {
+        int r;
+
+        job->step = ROLL_SUCCESSOR;
+        set_limit(d, SUCCESSOR_NS);
+        r = gateways_start(d, job->procs[job->at]);
+        if (r)
+                fail_gateway(d, strerror(-r));
+}
+
+/* One step of a gateway, whose successor runs beside it for a while; true when something moved. */
+static bool advance_gateway(struct daemon *d, struct roll_job *job) {
+        const struct process *other = gateways_other(d);
+
+        if (job->step == ROLL_SLOT) {
+                if (other->wanted)
+                        return false; /* the last one to be replaced has not left yet */
+                prepare_gateway(d, job);
+        } else if (job->step == ROLL_ARENA) {
+                if (!gateways_prepared(d))
+                        return false;
+                start_gateway(d, job);
+        } else {
+                if (other->state != PROCESS_READY)
+                        return false;
+                gateways_move(d, job->procs[job->at]);
+                next_process(d, job);
+        }
+        return true;
+}
+
+/* Whoever holds the slot has had its time. When it dies its requests run on, and its clients find
+ * them again through any gateway; what then still runs keeps the slot. */
+static void gateway_overdue(struct daemon *d, struct roll_job *job) {
+        struct process *other = gateways_other(d);
+
+        if (job->step == ROLL_SLOT && process_is_running(other) && !job->pressed) {
+                log_warn("overrun", "%s what=\"closing, and has not left; killed\"",
+                                process_tag(other));
+                job->pressed = true;
+                set_limit(d, SUCCESSOR_NS);
+                process_kill(other, true);
+                return;
+        }
+        if (job->step == ROLL_SLOT)
+                finish_job(d, "the gateway that was replaced last still has requests to finish");
+        else
+                fail_gateway(d, job->step == ROLL_ARENA ? "a stage does not take the new arena"
+                                                        : "the successor does not become ready");
+        roll_advance(d);
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* One step of the process at hand; true when something moved. */
+static bool advance_process(struct daemon *d, struct roll_job *job, struct process *p) {
+        if (job->step == ROLL_BEGIN) {
+                begin_process(d, job, p);
+                return job->step != ROLL_BEGIN;
+        }
+        if (job->step >= ROLL_SLOT)
+                return advance_gateway(d, job);
+        if (p->epoch != job->epoch && p->state == PROCESS_READY) {
+                next_process(d, job);
+                return true;
+        }
+        if (job->step == ROLL_DRAINING && p->drained && p->epoch == job->epoch) {
+                job->step = ROLL_LEAVING;
+                set_limit(d, SUCCESSOR_NS);
+                process_leave(p);
+                return true;
+        }
+        return false;
+}
+
+/* Is the successor that the job waits for not tried any more? */
+static bool is_given_up(struct daemon *d, const struct roll_job *job, const struct process *p) {
+        if (job->step == ROLL_BEGIN || job->step == ROLL_SLOT || job->step == ROLL_ARENA)
+                return false;
+        if (job->step == ROLL_SUCCESSOR)
+                p = gateways_other(d);
+        return !process_is_running(p) &&
+               (p->restart.state == RESTART_DOWN || p->restart.state == RESTART_BARRED);
+}
+
 void roll_advance(struct daemon *d) {
         while (d->phase == DAEMON_RUNNING && d->n_jobs) {
                 struct roll_job *job = &d->jobs[0];
@@ -122,14 +231,16 @@ void roll_advance(struct daemon *d) {
                         finish_job(d, NULL);
                         continue;
                 }
-                p = &d->procs[job->procs[job->at]];
-                if (job->step != ROLL_BEGIN && !process_is_running(p) &&
-                                (p->restart.state == RESTART_DOWN ||
-                                                p->restart.state == RESTART_BARRED)) {
+                p = process_at(d, job);
+                if (is_given_up(d, job, p)) {
                         char why[160];
 
                         snprintf(why, sizeof(why), "the successor does not start: %.100s",
                                         process_tag(p));
+                        if (job->step == ROLL_SUCCESSOR) {
+                                fail_gateway(d, why);
+                                continue;
+                        }
                         give_up_program(p);
                         finish_job(d, why);
                         continue;
@@ -146,7 +257,11 @@ static void on_limit(struct loop_timer *timer) {
 
         if (d->n_jobs == 0)
                 return;
-        p = &d->procs[d->jobs[0].procs[d->jobs[0].at]];
+        if (d->jobs[0].step >= ROLL_SLOT) {
+                gateway_overdue(d, &d->jobs[0]);
+                return;
+        }
+        p = process_at(d, &d->jobs[0]);
         if (p->epoch != d->jobs[0].epoch || !process_is_running(p)) {
                 give_up_program(p);
                 finish_job(d, "the successor does not become ready");
@@ -182,7 +297,8 @@ static void add_role(struct daemon *d, struct roll_job *job, enum mr_role role, 
                 const struct process *p = &d->procs[i];
                 bool in_lane = lane < 0 || role >= LANE_STAGES_N || p->lane == (uint32_t)lane;
 
-                if (p->role == role && p->wanted && in_lane)
+                if (p->role == role && in_lane &&
+                                (role != ROLE_GATEWAY || i < d->memory.topology->n_gateways))
                         job->procs[job->n++] = i;
         }
 }
@@ -196,7 +312,7 @@ static int take_programs(struct daemon *d, const struct roll_job *job, const cha
         char *found[PROCS_MAX] = {NULL};
 
         for (uint32_t i = 0; i < job->n; i++) {
-                found[i] = spawn_find_in(folder, d->procs[job->procs[i]].role);
+                found[i] = spawn_find_in(folder, member(d, job, i)->role);
                 if (found[i])
                         continue;
                 while (i > 0)
@@ -204,8 +320,10 @@ static int take_programs(struct daemon *d, const struct roll_job *job, const cha
                 return -ENOENT;
         }
         for (uint32_t i = 0; i < job->n; i++) {
-                free(d->procs[job->procs[i]].exe);
-                d->procs[job->procs[i]].exe = found[i];
+                struct process *p = member(d, job, i);
+
+                free(p->exe);
+                p->exe = found[i];
         }
         return 0;
 }

@@ -128,7 +128,7 @@ static void pack_gateways(msgpack_packer *pk, const struct daemon *d) {
 
         msgpack_pack_array(pk, t->n_gateways);
         for (uint32_t g = 0; g < t->n_gateways; g++) {
-                const struct process *p = &d->procs[topology_proc_gateway(g)];
+                const struct process *p = &d->procs[topology_proc_gateway(gateways_slot(d, g))];
 
                 msgpack_pack_map(pk, PROCESS_MEMBERS + 2);
                 pack_key_u64(pk, "index", g);

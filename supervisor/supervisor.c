@@ -226,6 +226,7 @@ static int open_processes(struct daemon *d, struct report *report) {
         d->n_procs = d->memory.topology->n_procs;
         for (uint32_t i = 0; i < d->n_procs; i++)
                 process_init(&d->procs[i], d, i);
+        gateways_init(d);
         for (uint32_t i = 0; i < d->n_procs && r == 0; i++)
                 r = doorbell_new(&d->procs[i].bell);
         if (r)

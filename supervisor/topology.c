@@ -222,8 +222,7 @@ uint32_t topology_objects(const struct topology_shm *t, struct topology_object *
         for (uint32_t g = 0; g < t->n_gateway_slots; g++)
                 add_object(&list, OBJECT_ADMISSION, g, UINT32_MAX, topology_proc_gateway(g),
                                 admission_bytes(t->n_slots_admission));
-        /* The spare slot has no arena: it would cost as much as all the rings of a lane. */
-        for (uint32_t g = 0; g < t->n_gateways; g++)
+        for (uint32_t g = 0; g < t->n_gateway_slots; g++)
                 add_object(&list, OBJECT_ARENA, g, UINT32_MAX, topology_proc_gateway(g),
                                 arena_bytes(t->arena_bytes));
         for (uint32_t p = 0; p < t->n_procs; p++) {
@@ -231,6 +230,16 @@ uint32_t topology_objects(const struct topology_shm *t, struct topology_object *
                 add_object(&list, OBJECT_SIDE, p, UINT32_MAX, p, side_bytes());
         }
         return list.n;
+}
+
+uint64_t topology_sum(
+                const struct topology_shm *t, const struct topology_object *objects, uint32_t n) {
+        uint64_t sum = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+                if (!topology_is_spare(t, &objects[i]))
+                        sum += layout_align(objects[i].bytes, LAYOUT_PAGE);
+        return sum;
 }
 
 uint64_t topology_shm_bytes(const struct settings *s) {
@@ -242,8 +251,7 @@ uint64_t topology_shm_bytes(const struct settings *s) {
         if (t && objects && topology_build(s, topology_cores(cores, CPU_SETSIZE), 1, t) == 0) {
                 uint32_t n = topology_objects(t, objects);
 
-                for (uint32_t i = 0; i < n; i++)
-                        sum += layout_align(objects[i].bytes, LAYOUT_PAGE);
+                sum = topology_sum(t, objects, n);
         }
         free(objects);
         free(t);

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shm/topology.h"
@@ -43,6 +44,15 @@ int topology_build(const struct settings *s, uint32_t n_cores, uint64_t generati
                 struct topology_shm *ret);
 /* The objects, topology itself first; ret has room for TOPOLOGY_OBJECTS_MAX. Returns how many. */
 uint32_t topology_objects(const struct topology_shm *t, struct topology_object *ret);
+/* The arena of the slot that is the spare at first. A spare slot has none: it would cost as much as
+ * all the rings of a lane. */
+static inline bool topology_is_spare(
+                const struct topology_shm *t, const struct topology_object *object) {
+        return object->kind == OBJECT_ARENA && object->a >= t->n_gateways;
+}
+/* What they take while one slot is the spare. */
+uint64_t topology_sum(
+                const struct topology_shm *t, const struct topology_object *objects, uint32_t n);
 /* How much shared memory an instance with these settings takes; 0 when it cannot be laid out. */
 uint64_t topology_shm_bytes(const struct settings *s);
 

@@ -8,8 +8,8 @@
  * Limits  CHANNEL_BYTES a packet (settings come in several)
  *
  * Order at the start: HELLO, SETTINGS*, OBJECT*, BELL*, LISTENER*, LOCK, START from the supervisor;
- * READY (or FAILED) from the worker. Later: DRAIN, CUT, LEAVE, OBJECT (arenas), or end of file
- * (supervisor gone: leave).
+ * READY (or FAILED) from the worker. Later: DRAIN, CLOSE, CUT, LEAVE, OBJECT (arenas; TAKEN comes
+ * back), or end of file (supervisor gone: leave).
  */
 #pragma once
 
@@ -34,6 +34,8 @@ enum channel_type {
         CHANNEL_DRAINED,   /* worker: nothing is in flight here (repeated DRAIN asks again) */
         CHANNEL_FAILED,    /* worker: one line of text, then it exits */
         CHANNEL_CUT,       /* gateway: second signal: each open answer ends with one `draining` */
+        CHANNEL_CLOSE,     /* gateway: another one has its place: let nobody in, finish, say DRAINED */
+        CHANNEL_TAKEN,     /* worker: an object that came after START is mapped */
 };
 
 struct channel_head {
@@ -59,7 +61,7 @@ struct channel_object {
         /* ring: id; slab: lane, stage; admission, arena: slot; log: lane; counters, side: proc */
         uint32_t a, b;
         uint32_t writable; /* the descriptor is O_RDWR and this worker is the writer */
-        uint64_t bytes;
+        uint64_t bytes;    /* 0, and no descriptor: it exists no more (arenas) */
 };
 
 struct channel_bell {

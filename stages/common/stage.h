@@ -59,7 +59,9 @@ struct stage_ops {
         bool (*may_sleep)(struct worker *w);
         /* DRAIN came: nothing new is to be taken from outside. NULL: nothing to do. */
         void (*drain)(struct worker *w);
-        /* Is nothing in flight here? Asked after DRAIN, each turn. */
+        /* CLOSE came: another process has the place. NULL: nothing to do. */
+        void (*close)(struct worker *w);
+        /* Is nothing in flight here? Asked after DRAIN and CLOSE, each turn. */
         bool (*drained)(struct worker *w);
         /* LEAVE: everything is published. NULL: nothing to do (nor for attach). */
         void (*fini)(struct worker *w);
@@ -115,6 +117,7 @@ struct worker {
         int listeners[4];     /* by enum channel_listener_kind; -1: none */
         int lock_fd;          /* of the instance lock: held open, never used */
         bool draining;
+        bool closing; /* CHANNEL_CLOSE came */
         bool cut; /* CHANNEL_CUT came */
         bool leaving;
 };

@@ -49,19 +49,27 @@ static void say(enum channel_type type, const char *text) {
                 log_error("channel", "type=%d error=%s", (int)type, r < 0 ? strerror(-r) : "full");
 }
 
-/* Gateways come and go, and their arenas with them. */
+/* Gateways come and go, and their arenas with them. Who has not mapped one must not be sent what
+ * refers to it, so the supervisor waits for the answer; without one it starts no gateway there. */
 static void on_object(struct worker *w, const void *bytes, uint32_t len, int fd) {
         struct channel_object object;
         char why[WORKER_WHY_BYTES];
 
         if (len == sizeof(object))
                 memcpy(&object, bytes, len);
-        if (len != sizeof(object) || fd < 0 || object.kind != OBJECT_ARENA || object.writable) {
+        if (len != sizeof(object) || object.kind != OBJECT_ARENA || object.writable ||
+                        (fd < 0) != (object.bytes == 0)) {
                 log_broken("channel", "what=object len=%u", len);
                 return;
         }
+        if (object.bytes == 0) {
+                worker_unmap_arena(w, object.a);
+                return;
+        }
         int r = worker_map_object(w, &object, fd, why);
-        if (r != 0)
+        if (r == 0)
+                say(CHANNEL_TAKEN, NULL);
+        else
                 log_error("arena", "slot=%u error=\"%s\"", object.a, r > 0 ? why : strerror(-r));
 }
 
@@ -75,6 +83,10 @@ static void on_message(struct life *life, uint32_t type, uint32_t len, int fd) {
                 if (!w->draining && w->ops->drain)
                         w->ops->drain(w);
                 w->draining = true;
+        } else if (type == CHANNEL_CLOSE) {
+                if (!w->closing && w->ops->close)
+                        w->ops->close(w);
+                w->closing = true;
         } else if (type == CHANNEL_CUT)
                 w->cut = true;
         else if (type == CHANNEL_LEAVE)
@@ -314,7 +326,7 @@ static int turns(struct life *life) {
                 for (uint32_t i = 0; i < w->n_out; i++)
                         w->out[i].blocked = false;
                 unsigned worked = w->ops->turn(w);
-                if (w->draining && !life->drained_sent &&
+                if ((w->draining || w->closing) && !life->drained_sent &&
                                 (!w->ops->drained || w->ops->drained(w))) {
                         say(CHANNEL_DRAINED, NULL);
                         life->drained_sent = true;

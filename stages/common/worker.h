@@ -23,6 +23,8 @@ int worker_setup(struct worker *w, char why[static WORKER_WHY_BYTES]);
 /* Maps one object that a CHANNEL_OBJECT message brought; does not take the descriptor. */
 int worker_map_object(struct worker *w, const struct channel_object *object, int fd,
                 char why[static WORKER_WHY_BYTES]);
+/* Lets go of an arena whose gateway slot is not in use any more. */
+void worker_unmap_arena(struct worker *w, uint32_t slot);
 /* Attaches all rings; 0 or -errno (-EBADMSG: shared memory is inconsistent). */
 int worker_attach_rings(struct worker *w);
 void worker_close(struct worker *w);

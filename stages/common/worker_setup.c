@@ -144,6 +144,13 @@ static int map_admission(struct worker *w, const struct channel_object *object, 
         return admission_check(map, object->bytes);
 }
 
+void worker_unmap_arena(struct worker *w, uint32_t slot) {
+        if (slot >= GATEWAY_SLOTS_MAX || !w->arenas[slot].shm)
+                return;
+        segment_unmap((void *)(uintptr_t)w->arenas[slot].shm, w->arena_view_bytes[slot]);
+        w->arenas[slot] = (struct arena_view){.shm = NULL};
+}
+
 /* An arena comes again when its slot's gateway was replaced: the old one is gone then. */
 static int map_arena(struct worker *w, const struct channel_object *object, void *map) {
         struct arena_view view;
@@ -155,8 +162,7 @@ static int map_arena(struct worker *w, const struct channel_object *object, void
                 w->arena_map_bytes = object->bytes;
                 return 0;
         }
-        if (w->arenas[object->a].shm)
-                segment_unmap((void *)w->arenas[object->a].shm, w->arena_view_bytes[object->a]);
+        worker_unmap_arena(w, object->a);
         w->arenas[object->a] = view;
         w->arena_view_bytes[object->a] = object->bytes;
         return 0;
@@ -316,6 +322,8 @@ static int on_message(struct setup *s, uint32_t type, const void *bytes, uint32_
         case CHANNEL_DRAINED:
         case CHANNEL_FAILED:
         case CHANNEL_CUT:
+        case CHANNEL_CLOSE:
+        case CHANNEL_TAKEN:
                 break;
         }
         return -EPROTO;

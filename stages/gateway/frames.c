@@ -367,7 +367,7 @@ static void on_accept(struct loop_op *op, int res, uint32_t cqe_flags) {
 
         if (res >= 0 && frames_adopt(f, res) < 0)
                 log_warn("connection_refused", "connections=%u", f->n_conns);
-        if ((cqe_flags & LOOP_MORE) || f->closing || res == -ECANCELED)
+        if ((cqe_flags & LOOP_MORE) || f->closing || f->retired || res == -ECANCELED)
                 return;
         /* Out of descriptors, or the like: the listener is asked again a little later. */
         if (res < 0) {
@@ -408,6 +408,24 @@ bool frames_flushed(const struct frames *f) {
                 if (c->state != CONN_CLOSING && conn_pending(c) > 0)
                         return false;
         return true;
+}
+
+void frames_retire(struct frames *f) {
+        f->retired = true;
+        loop_timer_clear(f->loop, &f->accept_again);
+        loop_cancel(f->loop, &f->accept_op); /* what is accepted until it has ended is kept */
+}
+
+/* On a Unix socket the peer's calls fail from here on, and what it had sent is still read: its end
+ * then shows as the client's own end of file would. */
+void frames_end_input(struct frames *f, bool all) {
+        for (struct conn *c = f->all; c; c = c->next)
+                if (c->state == CONN_OPEN && (all || (c->in_len == 0 && !c->skipping)))
+                        shutdown(c->fd, SHUT_RD);
+}
+
+bool frames_gone(const struct frames *f) {
+        return f->retired && !f->accept_op.pending && f->n_conns == 0;
 }
 
 /* What the kernel takes at once. */

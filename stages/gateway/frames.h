@@ -14,6 +14,8 @@
  *   OPEN --(its sending half ends)--> HALF --(nothing more to answer)--> CLOSING --> freed
  *     `--(frames_finish: flush first)--> FINISHING --------------------------^
  *     `--(client gone, error, frames_drop)-----------------------------------^
+ * frames_end_input() makes HALF of OPEN: what was sent before it is answered, what comes after it fails
+ * in the client's own call, so no frame is taken and left unanswered.
  * Input stops while a client does not read its output, so that only its own requests wait.
  */
 #pragma once
@@ -102,6 +104,7 @@ struct frames {
         uint32_t n_conns;
         uint64_t n_accepted;
         uint64_t large_bytes; /* memory of grown input buffers */
+        bool retired; /* nothing is accepted any more */
         bool closing;
 };
 
@@ -116,6 +119,12 @@ unsigned frames_input(struct frames *f, unsigned max);
 void frames_output(struct frames *f);
 bool frames_idle(const struct frames *f);    /* no input waits to be handed over, nothing to send */
 bool frames_flushed(const struct frames *f); /* all output is out */
+/* Accepts no more connections; those that are there go on. */
+void frames_retire(struct frames *f);
+/* Ends every client's sending half. Who is in the middle of a frame is left alone, unless `all`. */
+void frames_end_input(struct frames *f, bool all);
+/* Retired, and the last connection has gone. */
+bool frames_gone(const struct frames *f);
 /* Closes everything; output that the sockets take at once still goes out. The loop may end after
  * it. */
 void frames_close(struct frames *f);

@@ -18,6 +18,8 @@
 
 /* A client that does not read holds the end of a drain up for this long. */
 #define FLUSH_NS (2 * NS_PER_S)
+/* Another gateway has taken our place: who has just connected here may still ask. */
+#define LAST_CALL_NS NS_PER_S
 
 uint64_t gateway_retry_after_ms(const struct gateway *gw) {
         uint64_t ms = (gw->door.n + 1) * gw->close_gap_ns / NS_PER_MS;
@@ -302,9 +304,34 @@ static void gateway_drain(struct worker *w) {
         door_refuse_all(gw, MR_E_draining, "the daemon is shutting down");
 }
 
+static void on_last_call(struct loop_timer *timer) {
+        struct gateway *gw = timer->owner;
+
+        /* A frame that has begun has another round to be finished. */
+        frames_end_input(&gw->frames, gw->called);
+        gw->called = true;
+        loop_timer_set(gw->w->loop, timer, loop_now_ns(gw->w->loop) + LAST_CALL_NS);
+}
+
+static void gateway_close(struct worker *w) {
+        struct gateway *gw = w->stage;
+
+        frames_retire(&gw->frames);
+        gw->last_call = (struct loop_timer){.fn = on_last_call, .owner = gw};
+        loop_timer_set(w->loop, &gw->last_call, loop_now_ns(w->loop) + LAST_CALL_NS);
+}
+
+/* Closing: nothing that we know of runs any more, and everybody has gone. Marks of ours that others
+ * look for would be lost with us, so also what is only read here is waited for. */
+static bool gateway_closed(const struct gateway *gw) {
+        return gw->answers.n == 0 && frames_gone(&gw->frames);
+}
+
 static bool gateway_drained(struct worker *w) {
         struct gateway *gw = w->stage;
 
+        if (w->closing && !w->draining)
+                return gateway_closed(gw);
         if (w->cut) /* every reader has had its last word, and nothing more is waited for */
                 return frames_flushed(&gw->frames);
         if (gw->table.n_open > 0 || gw->door.n > 0)
@@ -322,6 +349,7 @@ const struct stage_ops stage_gateway = {
                 .turn = gateway_turn,
                 .may_sleep = gateway_may_sleep,
                 .drain = gateway_drain,
+                .close = gateway_close,
                 .drained = gateway_drained,
                 .fini = gateway_fini,
 };

@@ -112,7 +112,9 @@ struct gateway {
         uint64_t lane_gen[LANES_MAX];
         struct answer *dirty, **dirty_end;
         struct answer *cancels;
-        struct loop_timer grace; /* after a restart: whose clients did not come back? */
+        struct loop_timer grace;     /* after a death: whose clients did not come back? */
+        struct loop_timer last_call; /* closing: the clients that are there may ask until then */
+        bool called;                 /* it has passed */
         uint64_t closed_ns;      /* when the last slot closed */
         uint64_t close_gap_ns;   /* between two closes, on average */
         uint32_t random_at;

@@ -259,6 +259,8 @@ void gateway_fini(struct worker *w) {
         if (gw->frames.loop)
                 frames_close(&gw->frames);
         loop_timer_clear(w->loop, &gw->grace);
+        if (w->closing)
+                loop_timer_clear(w->loop, &gw->last_call);
         loop_timer_clear(w->loop, &gw->door.tick);
         door_forget(gw);
         answers_close(&gw->answers);

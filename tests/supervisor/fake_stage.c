@@ -2,11 +2,16 @@
  * fake_stage -- a worker that speaks the channel and nothing else, so that the supervisor can be
  * tested with stages that misbehave.
  *
- * What it does stands in the file ./behaviour, one "<role>[.<lane>] <what> [<n>]" a line,
- * looked at when it starts and before each answer: exit N          exits with N instead of becoming
- * ready        never_ready   neither crash_start     aborts instead of becoming ready stubborn
- * ignores LEAVE busy            never says DRAINED                            mute heartbeat stops
- *   in_flight N     says so in its counters
+ * What it does stands in the file ./behaviour, one "<role>[.<lane>] <what> [<n>]" a line, looked at
+ * when it starts and before each answer:
+ *   exit N       exits with N instead of becoming ready
+ *   never_ready  neither
+ *   crash_start  aborts instead of becoming ready
+ *   stubborn     ignores LEAVE
+ *   busy         never says DRAINED
+ *   mute         its heartbeat stops
+ *   in_flight N  says so in its counters
+ *   deaf         does not say that it has mapped an arena
  * It writes what it was told into ./seen.<pid>.
  */
 #include <errno.h>
@@ -28,6 +33,7 @@ static struct channel_hello hello;
 static struct counters_shm *counters;
 static FILE *seen;
 static int own_bell = -1;
+static bool started;
 
 /* The number behind a behaviour of this role, -1: it is not asked for. */
 static long behaves(const char *what) {
@@ -61,6 +67,8 @@ static void on_object(const void *bytes, int fd) {
         if (object.kind == OBJECT_COUNTERS && object.a == hello.proc && object.writable &&
                         segment_map(fd, object.bytes, true, false, &map) == 0)
                 counters = map;
+        if (started && fd >= 0 && behaves("deaf") < 0)
+                channel_send(CHANNEL_FD, CHANNEL_TAKEN, 0, NULL, 0, -1);
 }
 
 static void on_bell(const void *bytes, int fd) {
@@ -84,6 +92,7 @@ static void on_start(void) {
         cpu_set_t set;
         long code = behaves("exit");
 
+        started = true;
         sched_getaffinity(0, sizeof(set), &set);
         fprintf(seen, "cores %d first %d\n", CPU_COUNT(&set), CPU_ISSET(0, &set) ? 0 : 1);
         fprintf(seen, "blame %u epoch %llu\n", hello.blame, (unsigned long long)hello.epoch);
@@ -128,7 +137,8 @@ static bool read_channel(bool *draining) {
 
         while ((r = channel_recv(CHANNEL_FD, 0, &head, buf, sizeof(buf), &len, &fd)) == 0) {
                 on_message(&head, buf, fd);
-                *draining |= head.type == CHANNEL_DRAIN || head.type == CHANNEL_CUT;
+                *draining |= head.type == CHANNEL_DRAIN || head.type == CHANNEL_CUT ||
+                             head.type == CHANNEL_CLOSE;
                 /* The lock stays open: that is what it is for. */
                 if (fd >= 0 && head.type != CHANNEL_LOCK)
                         close(fd);

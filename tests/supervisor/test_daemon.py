@@ -19,7 +19,8 @@ SUPERVISOR = os.environ["MILLRACE_SUPERVISOR"]
 FAKE_STAGE = os.environ["MILLRACE_FAKE_STAGE"]
 ROLES = ["rag", "assemble", "inference", "post", "stream", "gateway", "telemetry"]
 LONG = 60  # seconds to wait for what must happen
-DRAIN, LEAVE, CUT = 8, 9, 13
+LISTENER, DRAIN, LEAVE, CUT, CLOSE = 5, 8, 9, 13, 14
+ARENA = 5  # the kind of object
 
 
 def until(what, why, seconds=LONG):
@@ -714,7 +715,18 @@ def test_restart_all_replaces_one_after_the_other(run):
     after = daemon.pids()
     assert all(before[r] != after[r] for r in before)
     log = daemon.log().split("ev=restart asked")[1]
-    assert re.findall(r"ev=(exit|ready)", log) == ["exit", "ready"] * 12
+    assert re.findall(r"ev=(exit|ready)", log)[:23] == ["exit", "ready"] * 11 + ["ready"]
+    daemon.says("ev=spare")
+    assert daemon.drain() == 0
+
+
+def test_restarts_in_one_piece_are_each_answered_once(run):
+    daemon = run().ready()
+    control = daemon.control()
+    control.socket.sendall(msgpack.packb({"op": "restart", "stage": "rag"}) * 3
+                           + msgpack.packb({"op": "ping"}))
+    assert [control.answer()["op"] for _ in range(4)] == ["restart"] * 3 + ["ping"]
+    assert daemon.stage("rag")["restarts"] == 3
     assert daemon.drain() == 0
 
 
@@ -796,3 +808,171 @@ def test_reload_refuses_what_needs_a_new_run_as_a_whole(run, folder):
     config.write_text("supervisor: { restart_burst: 9 }\n")
     assert daemon.control().ask(op="reload")["restarted"] == 0
     assert daemon.drain() == 0
+
+
+# ---- gateways through the spare slot ----------------------------------------------------------------------
+
+
+def arenas(daemon):
+    return sorted(name.rsplit("arena.", 1)[1] for name in daemon.objects() if ".arena." in name)
+
+
+def test_a_gateway_is_replaced_in_the_spare_slot_and_then_back(run):
+    daemon = run().ready()
+    before = daemon.pids()
+    assert arenas(daemon) == ["0"]
+    for n, slots in [(1, ("0", "1")), (2, ("1", "0"))]:
+        old = daemon.pids()["gateway"]
+        answer = daemon.control().ask(op="restart", stage="gateway")
+        assert answer == {"ok": True, "op": "restart", "restarted": 1}
+        gateway = daemon.stage("gateway")
+        assert gateway["pid"] != old and gateway["index"] == 0 and gateway["restarts"] == n
+        until(lambda: arenas(daemon) == [slots[1]], "the old slot to be the spare")
+        assert daemon.stage("gateway")["last_exit"] == "exit 0"
+        told = daemon.seen(old)
+        assert told.index(f"message {CLOSE}\n") < told.index(f"message {LEAVE}\n")
+        for stage in ("assemble.0", "inference.0"):
+            told = daemon.seen(before[stage])
+            assert f"object {ARENA} {slots[1]} " in told
+            until(lambda: re.search(rf"object {ARENA} {slots[0]} \d+ 0 0\n", daemon.seen(before[stage])), "unmap")
+        assert f"object {ARENA}" not in daemon.seen(before["post.0"])
+    assert {r for r in before if before[r] != daemon.pids()[r]} == {"gateway"}
+    assert daemon.drain() == 0
+
+
+def test_each_of_two_gateways_has_its_turn(run):
+    daemon = run(sets=["gateways=2"]).ready()
+    before = [g["pid"] for g in daemon.status()["gateways"]]
+    assert daemon.control().ask(op="restart", stage="gateway")["restarted"] == 2
+    after = daemon.status()["gateways"]
+    assert [g["index"] for g in after] == [0, 1] and [g["restarts"] for g in after] == [1, 1]
+    assert not set(before) & {g["pid"] for g in after}
+    until(lambda: len(arenas(daemon)) == 2, "the second old one to leave")
+    assert daemon.drain() == 0
+
+
+def test_a_restart_waits_for_the_gateway_that_still_closes(run):
+    daemon = run().ready()
+    first = daemon.pids()["gateway"]
+    daemon.behave("gateway busy")
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    second = daemon.pids()["gateway"]
+    control = daemon.control()
+    control.send(op="restart", stage="gateway")
+    until(lambda: daemon.was_told(first, CLOSE), "CLOSE")
+    time.sleep(0.3)
+    assert daemon.pids()["gateway"] == second and daemon.stage("gateway")["state"] == "ready"
+    daemon.behave()
+    assert control.answer()["ok"] and daemon.pids()["gateway"] not in (first, second)
+    assert daemon.drain() == 0
+
+
+def test_a_gateway_that_does_not_close_is_killed_for_the_next_one(run):
+    daemon = run(sets=["supervisor.drain_timeout_ms=300"]).ready()
+    daemon.behave("gateway busy")
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    control = daemon.control()
+    control.send(op="restart", stage="gateway")
+    daemon.says("ev=overrun stage=gateway slot=0")
+    daemon.behave()
+    assert control.answer()["ok"]
+    assert daemon.stage("gateway")["restarts"] == 2
+    assert daemon.drain() == 0
+
+
+def test_a_closing_gateway_that_dies_closes_on_without_a_listener(run):
+    daemon = run().ready()
+    old = daemon.pids()["gateway"]
+    daemon.behave("gateway busy")
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    new = daemon.pids()["gateway"]
+    os.kill(old, signal.SIGKILL)
+    daemon.says("ev=ready stage=gateway slot=0")
+    pid = int(re.search(r"ev=ready stage=gateway slot=0 pid=(\d+)", daemon.log()).group(1))
+    until(lambda: daemon.was_told(pid, CLOSE), "CLOSE")
+    assert not daemon.was_told(pid, LISTENER) and daemon.was_told(new, LISTENER)
+    assert daemon.pids()["gateway"] == new and daemon.stage("gateway")["restarts"] == 1
+    daemon.behave()
+    daemon.says("ev=spare slot=0")
+    assert daemon.drain() == 0
+
+
+def test_a_successor_that_does_not_start_leaves_the_old_gateway_in_its_place(run):
+    daemon = run().ready()
+    old = daemon.pids()["gateway"]
+    daemon.behave("gateway exit 70")
+    answer = daemon.control().ask(op="restart", stage="gateway")
+    assert answer["ok"] is False and answer["code"] == "failed" and "gateway" in answer["message"]
+    assert daemon.pids()["gateway"] == old and daemon.stage("gateway")["restarts"] == 0
+    assert arenas(daemon) == ["0"] and daemon.status()["state"] == "running"
+    daemon.behave()
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    assert daemon.pids()["gateway"] != old
+    assert daemon.drain() == 0
+
+
+def test_no_gateway_starts_before_every_stage_has_its_arena(run):
+    daemon = run().ready()
+    before = daemon.pids()
+    daemon.behave("assemble deaf")
+    control = daemon.control()
+    control.send(op="restart", stage="gateway")
+    until(lambda: f"object {ARENA} 1 " in daemon.seen(before["assemble.0"]), "the arena")
+    time.sleep(0.3)
+    assert daemon.pids()["gateway"] == before["gateway"]
+    os.kill(before["assemble.0"], signal.SIGKILL)  # its successor gets it at its start
+    assert control.answer()["ok"]
+    assert daemon.drain() == 0
+
+
+def test_a_drain_waits_for_a_closing_gateway_too(run):
+    daemon = run().ready()
+    daemon.behave("gateway busy")
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    daemon.process.send_signal(signal.SIGTERM)
+    until(lambda: daemon.status()["state"] == "draining", "draining")
+    time.sleep(0.3)
+    assert daemon.process.poll() is None
+    daemon.behave()
+    assert daemon.end() == 0
+    assert not daemon.objects()
+
+
+def test_the_next_run_closes_what_a_restart_had_begun(run):
+    first = run().ready()
+    first.behave("gateway busy")
+    assert first.control().ask(op="restart", stage="gateway")["ok"]
+    pids = first.pids()
+    first.process.kill()
+    first.process.wait()
+    for pid in pids.values():
+        until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "its workers' end")
+    assert arenas(first) == ["0", "1"]
+    second = run(instance=first.instance).ready()
+    assert "ev=ready stage=gateway place=0" in second.log()
+    second.says("ev=ready stage=gateway slot=1")
+    assert len(second.status()["gateways"]) == 1
+    second.behave()
+    second.says("ev=spare slot=1")
+    assert arenas(second) == ["0"]
+    assert second.control().ask(op="restart", stage="gateway")["ok"]
+    assert second.drain() == 0
+
+
+def test_the_next_run_finds_the_spare_where_it_was(run):
+    first = run().ready()
+    assert first.control().ask(op="restart", stage="gateway")["ok"]
+    first.says("ev=spare slot=0")
+    first.process.kill()
+    first.process.wait()
+    second = run(instance=first.instance).ready()
+    assert arenas(second) == ["1"] and "slot=" not in second.log()
+    half = pathlib.Path("/dev/shm", next(n for n in second.objects() if ".arena." in n).replace("arena.1", "arena.0"))
+    second.process.kill()
+    second.process.wait()
+    half.write_bytes(b"")  # killed while it was being made
+    half.chmod(0o600)
+    third = run(instance=first.instance).ready()
+    assert arenas(third) == ["1"]
+    assert third.drain() == 0
+    assert not third.objects()

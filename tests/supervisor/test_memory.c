@@ -146,7 +146,7 @@ END_TEST
 
 START_TEST(everything_is_made_formatted_and_mapped_for_counting) {
         ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
-        ck_assert_int_eq(count_objects(), (int)memory.n_objects);
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1); /* the spare's arena */
         ck_assert_uint_eq(read_word("topology", 0), MAGIC_TOPOLOGY);
         ck_assert_uint_eq(read_word("ring.1.p", 0), 1);
         ck_assert_uint_eq(read_word("ring.1.c", 0), 1);
@@ -218,7 +218,63 @@ START_TEST(a_missing_object_cannot_be_taken_over) {
         ck_assert_int_eq(unlink(path), 0);
         ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
         ck_assert(!memory.adopted);
-        ck_assert_int_eq(count_objects(), (int)memory.n_objects);
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1);
+}
+END_TEST
+
+/* ---- arenas ---------------------------------------------------------------------------------- */
+
+START_TEST(an_arena_comes_and_goes_with_the_use_of_its_slot) {
+        uint64_t serial;
+
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        serial = memory.arena[0];
+        ck_assert(memory.arena[0] && !memory.arena[1]);
+        ck_assert_int_eq(memory_arena_make(&memory, 1), 0);
+        ck_assert_uint_gt(memory.arena[1], serial);
+        ck_assert_uint_eq(read_word("arena.1", 0), MAGIC_ARENA);
+        serial = memory.arena[1];
+        ck_assert_int_eq(memory_arena_make(&memory, 1), 0); /* it is there */
+        ck_assert_uint_eq(memory.arena[1], serial);
+        memory_arena_drop(&memory, 0);
+        memory_arena_drop(&memory, 0);
+        ck_assert_uint_eq(memory.arena[0], 0);
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1);
+        ck_assert_int_eq(memory_arena_make(&memory, 0), 0);
+        ck_assert_uint_gt(memory.arena[0], serial);
+}
+END_TEST
+
+START_TEST(who_takes_over_sees_which_slots_were_in_use) {
+        char path[200];
+
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert_int_eq(memory_arena_make(&memory, 1), 0);
+        memory_close(&memory, false);
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert(memory.adopted && memory.arena[0] && memory.arena[1]);
+        memory_arena_drop(&memory, 0);
+        memory_close(&memory, false);
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert(memory.adopted && !memory.arena[0] && memory.arena[1]);
+        memory_close(&memory, false);
+        /* One more than one cannot be missing. */
+        object_path("arena.1", path, sizeof(path));
+        ck_assert_int_eq(unlink(path), 0);
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert(!memory.adopted);
+}
+END_TEST
+
+START_TEST(an_arena_that_was_not_finished_is_removed_by_who_takes_over) {
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert_int_eq(memory_arena_make(&memory, 1), 0);
+        memory_close(&memory, false);
+        write_word("arena.1", 0, 0);
+        ck_assert_int_eq(memory_open(settings, 1, false, &memory, &report), 0);
+        ck_assert(memory.adopted && memory.arena[0] && !memory.arena[1]);
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1);
+        ck_assert_int_eq(memory_arena_make(&memory, 1), 0);
 }
 END_TEST
 
@@ -255,6 +311,9 @@ int main(void) {
         tcase_add_test(tc, discard_removes_what_would_be_refused);
         tcase_add_test(tc, what_was_never_finished_is_removed);
         tcase_add_test(tc, a_missing_object_cannot_be_taken_over);
+        tcase_add_test(tc, an_arena_comes_and_goes_with_the_use_of_its_slot);
+        tcase_add_test(tc, who_takes_over_sees_which_slots_were_in_use);
+        tcase_add_test(tc, an_arena_that_was_not_finished_is_removed_by_who_takes_over);
         tcase_add_test(tc, another_instance_is_never_touched);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);

@@ -33,7 +33,8 @@ static uint64_t sum(void) {
         uint64_t bytes = 0;
 
         for (uint32_t i = 0; i < n_objects; i++)
-                bytes += layout_align(objects[i].bytes, LAYOUT_PAGE);
+                if (objects[i].kind != OBJECT_ARENA || objects[i].a < topology->n_gateways)
+                        bytes += layout_align(objects[i].bytes, LAYOUT_PAGE);
         return bytes;
 }
 

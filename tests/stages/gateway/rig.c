@@ -112,7 +112,7 @@ static void start(struct rig *rig) {
                 ck_assert_int_eq(ring_rx_attach(&w->in[l].rx, &lane->maps[5], -1, false), 0);
         }
         w->ops = &stage_gateway;
-        w->draining = w->cut = false;
+        w->draining = w->closing = w->cut = false;
         ck_assert_int_eq(stage_gateway.init(w), 0);
         ck_assert_int_eq(stage_gateway.attach(w), 0);
         rig->gw = w->stage;
