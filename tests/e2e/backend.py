@@ -128,6 +128,23 @@ def normal(x, gap=0.0):
     return x.done()
 
 
+def gaps(x):
+    return normal(x, 0.05)
+
+
+def together(x):
+    """Says one word, and the rest when as many of its kind have been asked for as the last word of the prompt says."""
+    first, *rest = answer_words(x.last_user())
+    x.head()
+    x.delta({"content": first})
+    while not x.backend.stopping and x.backend.asked("together") < int(x.last_user().split()[-1]):
+        x.sleep(0.05)
+    for word in rest:
+        x.delta({"content": word})
+    x.delta({}, "stop")
+    return x.done()
+
+
 def stall_before(x):
     x.sleep(600)
 
@@ -408,7 +425,7 @@ def endless_event(x):
 
 
 SCENARIOS = {f.__name__: f for f in (
-    normal, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
+    normal, gaps, together, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
     garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_500, http_500_key, http_503,
     redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, details, tools, reasoning,
     choices, error_first, error_middle, error_event, error_after_done, double_finish, whole, long, big_event,
@@ -452,6 +469,11 @@ class Backend:
         """The requests so far, with `body` as bytes."""
         with self.lock:
             return [{**e, "body": base64.b64decode(e["body"])} for e in self.entries]
+
+    def asked(self, scenario):
+        """How many requests of a scenario there have been."""
+        with self.lock:
+            return sum(e["scenario"] == scenario for e in self.entries)
 
     def clear(self):
         with self.lock:

@@ -280,7 +280,7 @@ START_TEST(two_hundred_answers_are_open_at_once_and_each_is_whole) {
         setup_with((struct world_setup){.n_slots = 200});
         first = world.now_req;
         for (int i = 0; i < 200; i++) {
-                world_say(&world, "@gaps hi");
+                world_say(&world, "@together 200");
                 if (i % 16 == 15)
                         world_turn(&world);
         }
@@ -308,7 +308,7 @@ START_TEST(two_hundred_answers_are_open_at_once_and_each_is_whole) {
         }
         ck_assert_uint_eq(most, 200);
         for (int i = 0; i < 200; i++)
-                ck_assert_str_eq(answers[i].text, "You said: @gaps hi");
+                ck_assert_str_eq(answers[i].text, "You said: @together 200");
         free(answers);
 }
 END_TEST
