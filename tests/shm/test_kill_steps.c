@@ -5,19 +5,16 @@
  * Then memory is put back and the child goes on.
  */
 #include <check.h>
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "pair.h"
 #include "shm/slab.h"
+#include "tests/steps/steps.h"
 
 #define SLOTS 2u
 #define UNITS 16u
@@ -29,42 +26,12 @@ static const struct ring_geometry geo = {
 /* Everything shared, and a picture of it as the stepped child has left it. */
 static struct pair in, out;
 static void *slab_map;
-static struct picture {
-        void *live, *seen;
-        uint64_t bytes;
-} pictures[5];
-static uint32_t n_pictures;
+static struct steps shared;
 
 /* The private side of the stage, as it stands before the operation; a child inherits it. */
 static struct ring_tx tx;
 static struct ring_rx rx;
 static struct slab slab;
-
-static void picture_of(void *live, uint64_t bytes) {
-        pictures[n_pictures] =
-                        (struct picture){.live = live, .seen = malloc(bytes), .bytes = bytes};
-        memcpy(pictures[n_pictures].seen, live, bytes);
-        n_pictures++;
-}
-
-/* Looks at everything; true when something changed. */
-static bool look(void) {
-        bool changed = false;
-
-        for (uint32_t i = 0; i < n_pictures; i++) {
-                if (memcmp(pictures[i].seen, pictures[i].live, pictures[i].bytes) == 0)
-                        continue;
-                memcpy(pictures[i].seen, pictures[i].live, pictures[i].bytes);
-                changed = true;
-        }
-        return changed;
-}
-
-/* Takes back what the next life did, so that the child can go on. */
-static void restore(void) {
-        for (uint32_t i = 0; i < n_pictures; i++)
-                memcpy(pictures[i].live, pictures[i].seen, pictures[i].bytes);
-}
 
 static void attach(void) {
         struct ring_rx *inputs[] = {&rx};
@@ -88,19 +55,18 @@ static void setup(void) {
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         ck_assert_ptr_ne(slab_map, MAP_FAILED);
         slab_format(slab_map, SLOTS, UNITS);
-        n_pictures = 0;
-        picture_of(in.prod.prod, ring_prod_bytes(&geo));
-        picture_of(in.cons.cons, ring_cons_bytes(&geo));
-        picture_of(out.prod.prod, ring_prod_bytes(&geo));
-        picture_of(out.cons.cons, ring_cons_bytes(&geo));
-        picture_of(slab_map, slab_bytes(SLOTS, UNITS));
+        shared = (struct steps){.n_areas = 0};
+        steps_area(&shared, in.prod.prod, ring_prod_bytes(&geo));
+        steps_area(&shared, in.cons.cons, ring_cons_bytes(&geo));
+        steps_area(&shared, out.prod.prod, ring_prod_bytes(&geo));
+        steps_area(&shared, out.cons.cons, ring_cons_bytes(&geo));
+        steps_area(&shared, slab_map, slab_bytes(SLOTS, UNITS));
         attach();
 }
 
 static void teardown(void) {
         detach();
-        for (uint32_t i = 0; i < n_pictures; i++)
-                free(pictures[i].seen);
+        steps_free(&shared);
         munmap(slab_map, slab_bytes(SLOTS, UNITS));
         pair_close(&in);
         pair_close(&out);
@@ -124,49 +90,38 @@ static void emit(uint64_t seq, uint32_t ord, uint8_t flags) {
         ring_tx_end(&tx, &meta, 8);
 }
 
-/* A child that stands still just before op(); -1: ptrace is not allowed here. */
-static pid_t start(void (*op)(void)) {
-        pid_t pid = fork();
-        int status;
+static void life(void *ctx) {
+        void (*const *op)(void) = ctx;
 
-        ck_assert_int_ge(pid, 0);
-        if (pid == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
-                        _exit(9);
-                raise(SIGSTOP);
-                op();
-                _exit(0);
-        }
-        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-        return WIFSTOPPED(status) ? pid : -1;
+        steps_mark();
+        (*op)();
 }
 
 /* One instruction further; false: the child has ended. */
 static bool step(pid_t pid) {
         int status;
 
-        ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-        if (WIFEXITED(status))
-                ck_assert_int_eq(WEXITSTATUS(status), 0);
-        return WIFSTOPPED(status);
+        if (steps_one(pid, &status) == STEPS_STEPPED)
+                return true;
+        ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        return false;
 }
 
 /* check(): looks at the next life, returns whether the operation happened. It may turn to yes only
  * once. */
-static void cut_everywhere(void (*op)(void), bool (*check)(void)) {
+static void cut_everywhere(const char *name, void (*op)(void), bool (*check)(void)) {
         bool happened = false;
-        unsigned n_cuts = 0;
-        pid_t pid = start(op);
+        unsigned n_cuts = 0, n_points = 0;
+        pid_t pid = steps_start(life, &op);
 
         if (pid == -1) {
                 fprintf(stderr, "ptrace is not allowed here: nothing was tested\n");
                 return;
         }
-        (void)look();
+        (void)steps_look(&shared);
         do {
-                if (!look() && n_cuts > 0)
+                n_points++;
+                if (!steps_look(&shared) && n_cuts > 0)
                         continue;
                 n_cuts++;
                 detach();
@@ -176,11 +131,13 @@ static void cut_everywhere(void (*op)(void), bool (*check)(void)) {
                 else
                         ck_assert_msg(!happened, "undone after it had happened, at store %u",
                                         n_cuts);
-                restore();
+                steps_restore(&shared);
         } while (step(pid));
-        restore();
+        steps_restore(&shared);
         ck_assert(happened);
         ck_assert_uint_gt(n_cuts, 2);
+        printf("steps stage=%s points=%u states=%u\n", name, n_points, n_cuts);
+        fflush(stdout);
 }
 
 /* ---- commit, then ack, with the descriptor scan ---- */
@@ -214,7 +171,7 @@ START_TEST(outputs_and_acks_are_cut_nowhere) {
                 ck_assert_int_eq(ring_rx_peek(&rx, &msg), 0);
                 ring_rx_take(&rx);
         }
-        cut_everywhere(op_emit_commit_ack, check_emit_commit_ack);
+        cut_everywhere("publish-and-ack", op_emit_commit_ack, check_emit_commit_ack);
 }
 END_TEST
 
@@ -246,7 +203,7 @@ START_TEST(recovery_is_cut_nowhere) {
         emit(2, 0, 0);
         emit(2, 1, 0);
         ring_tx_commit(&tx);
-        cut_everywhere(op_recover, check_recover);
+        cut_everywhere("recover", op_recover, check_recover);
 }
 END_TEST
 
@@ -310,7 +267,7 @@ START_TEST(batch_over_two_slots_is_cut_nowhere) {
         ck_assert_int_eq(slab_edit_bytes(&slab, slot_a, "front", 5), 0);
         ck_assert_int_eq(slab_edit_bytes(&slab, slot_b, "front", 5), 0);
         slab_commit(&slab, &tx);
-        cut_everywhere(op_slab_batch, check_slab_batch);
+        cut_everywhere("fold", op_slab_batch, check_slab_batch);
 }
 END_TEST
 
@@ -337,7 +294,7 @@ START_TEST(version_without_output_is_cut_nowhere) {
         memset(slab_edit(&slab, slot_a)->state, 2, SLAB_STATE_BYTES);
         slab_edit(&slab, slot_a)->in_seq = 2;
         slab_commit(&slab, &tx);
-        cut_everywhere(op_update, check_update);
+        cut_everywhere("update", op_update, check_update);
 }
 END_TEST
 
@@ -366,7 +323,7 @@ static bool check_claim(void) {
 
 START_TEST(claim_is_cut_nowhere) {
         feed(1);
-        cut_everywhere(op_claim, check_claim);
+        cut_everywhere("claim", op_claim, check_claim);
 }
 END_TEST
 
@@ -396,7 +353,7 @@ START_TEST(free_never_brings_the_older_version_back) {
                 emit(1, 0, RING_LAST);
                 slab_commit(&slab, &tx);
                 ring_rx_ack(&rx, 1 + (uint64_t)order);
-                cut_everywhere(op_free, check_free);
+                cut_everywhere("free", op_free, check_free);
                 (void)slab_sweep(&slab, UINT64_MAX);
         }
 }

@@ -3,20 +3,18 @@
  * the log, what stands there is what SIGKILL would leave: a gateway reads it, a successor attaches to a copy
  * of it, writes the rest, and everything is there exactly once.
  */
-#include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <check.h>
 
 #include "tests/stages/stream/tape.h"
+#include "tests/steps/steps.h"
 
 #define FIRST TAPE_LANES
 #define BUDGET 262144u
@@ -24,15 +22,19 @@
 
 static _Atomic uint64_t *acked;
 
-static _Noreturn void stage(struct rig *rig, uint64_t last) {
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
-                _exit(2);
-        raise(SIGSTOP);
-        for (uint64_t s = atomic_load(acked); s < last; s++) {
-                tape_write(rig, s, MAX_LEN);
+struct life {
+        struct rig *rig;
+        uint64_t last;
+};
+
+static void stage(void *ctx) {
+        const struct life *life = ctx;
+
+        steps_mark();
+        for (uint64_t s = atomic_load(acked); s < life->last; s++) {
+                tape_write(life->rig, s, MAX_LEN);
                 atomic_store(acked, s + 1);
         }
-        _exit(0);
 }
 
 /* What is kept of a response, from its first event that is kept on. */
@@ -87,44 +89,41 @@ static uint64_t recover(struct rig *copy, const struct rig *rig, uint64_t last) 
         return n;
 }
 
-static void kill_everywhere(uint64_t from, uint64_t n) {
+static void kill_everywhere(const char *name, uint64_t from, uint64_t n) {
         struct rig rig = rig_new(BUDGET), copy = rig_new(BUDGET);
-        uint64_t points = 0, n_read = 0, seen = 0;
-        int status;
+        struct life life = {&rig, from + n};
+        struct steps steps = {.n_areas = 0};
+        uint64_t points = 0, states = 0, n_read = 0;
+        int status = 0;
 
         acked = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         ck_assert_ptr_ne(acked, MAP_FAILED);
         for (uint64_t s = FIRST; s < from; s++)
                 tape_write(&rig, s, MAX_LEN);
         atomic_store(acked, from);
-        pid_t pid = fork();
-        ck_assert_int_ne(pid, -1);
-        if (pid == 0)
-                stage(&rig, from + n);
-        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+        pid_t pid = steps_start(stage, &life);
+        if (pid == -1) {
                 fprintf(stderr, "log_steps: ptrace is not allowed here, nothing was tested\n");
                 return;
         }
-        memcpy(copy.map, rig.map, rig.bytes);
-        uint8_t *before = malloc(rig.bytes);
-        ck_assert_ptr_nonnull(before);
-        memcpy(before, rig.map, rig.bytes);
-        while (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid &&
-                        WIFSTOPPED(status)) {
-                if (atomic_load(acked) == seen && memcmp(before, rig.map, rig.bytes) == 0)
-                        continue;
-                memcpy(before, rig.map, rig.bytes);
-                seen = atomic_load(acked);
-                n_read += recover(&copy, &rig, from + n);
+        steps_area(&steps, rig.map, rig.bytes);
+        steps_area(&steps, (void *)acked, sizeof(*acked));
+        while (steps_one(pid, &status) == STEPS_STEPPED) {
                 points++;
+                if (!steps_look(&steps))
+                        continue;
+                n_read += recover(&copy, &rig, from + n);
+                states++;
         }
         ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the stage ended with %x",
                         status);
         ck_assert_uint_eq(atomic_load(acked), from + n);
-        ck_assert_uint_gt(points, 20 * n);
-        ck_assert_uint_gt(n_read, points);
-        free(before);
+        ck_assert_uint_gt(states, 20 * n);
+        ck_assert_uint_gt(n_read, states);
+        printf("steps stage=%s points=%llu states=%llu\n", name, (unsigned long long)points,
+                        (unsigned long long)states);
+        fflush(stdout);
+        steps_free(&steps);
         munmap((void *)acked, 4096);
         rig_close(&rig);
         rig_close(&copy);
@@ -132,13 +131,13 @@ static void kill_everywhere(uint64_t from, uint64_t n) {
 
 /* Into a log that is still empty, and into one that is full and evicts. */
 START_TEST(a_kill_at_every_instruction_of_the_first_events) {
-        kill_everywhere(TAPE_STEPS * TAPE_LANES,
-                        24); /* all before belongs to heads that never were */
+        /* All before belongs to heads that never were. */
+        kill_everywhere("log-append", TAPE_STEPS * TAPE_LANES, 24);
 }
 END_TEST
 
 START_TEST(a_kill_at_every_instruction_while_others_are_evicted) {
-        kill_everywhere(TAPE_STEPS * TAPE_LANES * 30 - 8, 24);
+        kill_everywhere("log-evict", TAPE_STEPS * TAPE_LANES * 30 - 8, 24);
 }
 END_TEST
 

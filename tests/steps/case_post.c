@@ -1,0 +1,73 @@
+/*
+ * Post: folds into its slab. Two requests side by side, so that a batch touches both; characters cut in two,
+ * so that bytes wait in the slab; every fourth request ends in an error.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/steps/hop.h"
+
+#define STEPS 5u
+
+static const char *const texts[STEPS] = {"", "Gr\xc3", "\xbc\xc3\x9f" "e [1]", " an alle \xe2\x82", ""};
+
+static bool fails(uint64_t req) {
+        return req % 4 == 0;
+}
+
+static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
+        uint64_t pair = (n - 1) / (2 * STEPS), step = (n - 1) % (2 * STEPS) / 2;
+        uint64_t req = 2 * pair + 1 + (n - 1) % 2;
+        struct record record = {.has = 0};
+        char id[16];
+
+        *meta = (struct ring_meta){.type = RECORD_DELTA, .req_id = req, .ord = (uint32_t)step};
+        if (step == 0) {
+                snprintf(id, sizeof(id), "id-%u", (unsigned)req);
+                *meta = (struct ring_meta){
+                                .type = RECORD_REQUEST, .req_id = req, .flags = RING_HEAD};
+                record.has = HAS(gateway) | HAS(id) | HAS(tenant);
+                record.id = hop_view(id);
+                record.tenant = hop_view("local");
+        } else if (step + 1 < STEPS) {
+                record.has = HAS(text);
+                record.text = hop_view(texts[step]);
+        } else if (fails(req)) {
+                meta->type = RECORD_ERROR;
+                meta->flags = RING_LAST | RING_ERROR;
+                record.has = HAS(code) | HAS(message);
+                record.code = MR_E_upstream_error;
+                record.message = hop_view("gone");
+        } else {
+                meta->type = RECORD_DONE;
+                meta->flags = RING_LAST;
+                record.has = HAS(finish_reason) | HAS(completion_tokens);
+                record.finish_reason = hop_view("stop");
+                record.completion_tokens = req;
+        }
+        return hop_put_record(&record, to);
+}
+
+static bool right(void) {
+        for (uint64_t req = 1; req <= hop.n_limit / STEPS; req++)
+                if (strcmp(hop.text[req], fails(req) ? "Gr\u00fc\u00dfe [1] an alle "
+                                                     : "Gr\u00fc\u00dfe [1] an alle \ufffd") != 0)
+                        return false;
+        return true;
+}
+
+const struct hop_case hop_case = {
+                .name = "post",
+                .role = ROLE_POST,
+                .in = {.id = 1, .n = 16, .max_batch = 4, .max_rec = 1024, .bytes = 4096},
+                .out = {.id = 2, .n = 32, .max_batch = 16, .max_rec = 4096, .bytes = 16384},
+                .n_slots = 2,
+                .n_units = 4,
+                .per_request = STEPS,
+                .n_warm = 20,
+                .n_inputs = 40,
+                .ordered = true,
+                .input = input,
+                .take = hop_take_record,
+                .right = right,
+};
