@@ -251,6 +251,28 @@ def flaky(x):
     return http_500(x) if seen == 0 else normal(x)
 
 
+def told_words(id):
+    return 2 + int(id[:2], 16) % 30
+
+
+def told(x):
+    """An answer made from the id in the text: every word names the request, this run of it, and its place."""
+    id = re.findall(r"id=([\w-]+)", x.last_user())[-1]  # documents stand before the question
+    with x.backend.lock:
+        runs = x.backend.runs.setdefault(id, [])
+        runs.append(time.time())
+        run = len(runs)
+    x.sleep((0, 0, 0.02, 0.1)[int(id[2], 16) % 4])
+    x.head()
+    x.delta({"role": "assistant", "content": ""})
+    for n in range(told_words(id)):
+        x.delta({"content": f"{id[:8]}·{run}·{n} "})
+        x.sleep((0, 0.002, 0.01, 0.03)[int(id[3], 16) % 4])
+    x.delta({}, "stop")
+    x.usage()
+    return x.done()
+
+
 def no_done(x):
     x.head()
     x.words()
@@ -428,7 +450,7 @@ SCENARIOS = {f.__name__: f for f in (
     normal, gaps, together, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
     garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_500, http_500_key, http_503,
     redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, details, tools, reasoning,
-    choices, error_first, error_middle, error_event, error_after_done, double_finish, whole, long, big_event,
+    choices, told, error_first, error_middle, error_event, error_after_done, double_finish, whole, long, big_event,
     endless_event)}
 
 
@@ -443,6 +465,7 @@ class Backend:
         self.lock = threading.Lock()
         self.entries = []
         self.seen = {}
+        self.runs = {}  # of `told`: when each run of an id began
         self.stopping = False
         self.connections = set()
         self.thread = threading.Thread(target=self._accept, daemon=True)

@@ -1,0 +1,126 @@
+"""An account that finds nothing proves nothing: each thing that may go wrong is told to it once."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+
+from ledger import WRONG, Ledger, Told  # noqa: E402
+
+
+class Backend:
+    runs = {}
+
+
+@pytest.fixture
+def told():
+    """An account of one request, and a way to tell it events of that."""
+    ledger = Ledger(None, 1)
+    ledger.start()
+    request = next(iter(ledger.open.values()))
+
+    def tell(ev, **members):
+        ledger.on({"ev": ev, "id": request.id, **members})
+
+    tell("accepted", lane=0)
+    return ledger, request, tell
+
+
+def found(ledger):
+    return {what: ledger.count(what) for what in WRONG if ledger.count(what)}
+
+
+def halves(request):
+    prompt = request.frame["prompt"]
+    return prompt[:10], prompt[10:]
+
+
+def test_a_whole_answer_is_right(told):
+    ledger, request, tell = told
+    first, rest = halves(request)
+    tell("delta", seq=1, text=first)
+    tell("delta", first=2, seq=4, text=rest)
+    tell("done", seq=5)
+    assert found(ledger) == {} and ledger.ended == {"done": 1} and not ledger.open
+
+
+def test_what_never_ends_is_lost(told):
+    ledger, _, tell = told
+    tell("delta", seq=1, text="")
+    ledger.lines = []
+    ledger.finish(deadline=0)
+    assert found(ledger) == {"lost": 1}
+
+
+@pytest.mark.parametrize("event", [{"code": "not_found"}, {"code": "upstream_error", "seq": 2},
+                                   {"code": "internal", "seq": 2}])
+def test_an_error_that_nothing_explains_is_a_loss(told, event):
+    ledger, request, tell = told
+    tell("delta", seq=1, text=halves(request)[0])
+    tell("error", **event)
+    assert found(ledger) == {"lost": 1}
+
+
+def test_worker_restarted_is_right_behind_a_part_of_the_answer_only(told):
+    ledger, request, tell = told
+    tell("delta", seq=1, text=halves(request)[0])
+    tell("error", seq=2, code="worker_restarted")
+    assert found(ledger) == {} and ledger.ended == {"worker_restarted": 1}
+    ledger.start()
+    other = next(iter(ledger.open))
+    ledger.on({"ev": "error", "id": other, "seq": 1, "code": "worker_restarted"})
+    assert found(ledger) == {"lost": 1}
+
+
+def test_an_event_that_came_before_is_a_duplicate(told):
+    ledger, request, tell = told
+    first, rest = halves(request)
+    tell("delta", seq=1, text=first)
+    tell("delta", first=1, seq=2, text=rest)
+    assert found(ledger) == {"duplicated": 1}
+
+
+def test_a_second_end_is_a_duplicate(told):
+    ledger, request, tell = told
+    tell("delta", seq=1, text=request.frame["prompt"])
+    tell("done", seq=2)
+    tell("done", seq=2)
+    assert found(ledger) == {"duplicated": 1}
+
+
+def test_an_event_before_its_turn_is_reordered(told):
+    ledger, request, tell = told
+    tell("delta", seq=2, text=request.frame["prompt"])
+    tell("done", seq=3)
+    assert found(ledger) == {"reordered": 1}
+
+
+def test_done_with_half_an_answer_is_a_silent_end(told):
+    ledger, request, tell = told
+    tell("delta", seq=1, text=halves(request)[0])
+    tell("done", seq=2)
+    assert found(ledger) == {"silent": 1}
+
+
+def answer(id, run, n):
+    return "".join(f"{id[:8]}·{run}·{i} " for i in range(n))
+
+
+@pytest.mark.parametrize("text, right", [
+    (lambda id: answer(id, 2, 18), True),
+    (lambda id: answer(id, 2, 17), False),  # cut
+    (lambda id: answer(id, 1, 18), False),  # of a run that was not the last
+    (lambda id: answer(id, 1, 3) + answer(id, 2, 18)[len(answer(id, 1, 3)):], False),  # of both
+    (lambda id: answer(id, 2, 3) + answer(id, 2, 18), False),  # twice
+    (lambda id: answer("ffffffff", 2, 18), False),  # another's
+])
+def test_an_answer_of_a_backend_is_one_whole_run_and_the_last(text, right):
+    id = "10ab0000-0000"  # of 18 words
+    ledger = Ledger(None, 1, [Told(Backend)])
+    ledger.start()
+    request = next(iter(ledger.open.values()))
+    request.id, Backend.runs = id, {id: [1.0, 2.0]}
+    request.text = text(id)
+    assert request.kind.whole(request, {}) == right

@@ -1,0 +1,235 @@
+"""An account of requests whose daemon dies under them: what each was told, and whether that was right.
+
+Who was not accepted asks again under the same id; who was accepted attaches behind the last event that he has
+seen. What may go wrong, and must not:
+
+    lost        no end came, or an error that nothing explains
+    duplicated  an event that had come before, or after the end; a run that had no right to be
+    silent      `done`, and the answer is not whole
+    reordered   an event before its turn
+"""
+
+import collections
+import random
+import re
+import select
+import time
+import uuid
+
+from backend import told_words
+from conftest import DEADLINE, Client
+
+WRONG = ("lost", "duplicated", "silent", "reordered")
+
+
+class Request:
+    def __init__(self, id, kind, line, frame):
+        self.id, self.kind, self.line, self.frame = id, kind, line, frame
+        self.accepted, self.lane, self.seq, self.text = False, None, 0, ""
+        self.started, self.ended, self.how = time.time(), None, None
+
+    def __str__(self):
+        return f"{self.kind.name} {self.id} accepted={self.accepted} seq={self.seq} text={self.text[-80:]!r}"
+
+
+# ---- kinds of requests, each of which knows what its answer must be ------------------------------------------------
+
+
+class Echo:
+    """The answer is the prompt."""
+
+    name = "echo"
+
+    def __init__(self, **frame):
+        self.frame = frame
+
+    def ask(self, id, dice):
+        words = [dice.choice(["mill", "añb", "日本語", "🙂🙂"]) for _ in range(dice.choice([1, 5, 20]))]
+        return {**self.frame, "prompt": f"{id} " + " ".join(words)}
+
+    def whole(self, request, event):
+        return request.text == request.frame["prompt"]
+
+    def begun(self, request):
+        return request.text != "" and request.frame["prompt"].startswith(request.text)
+
+
+class Question:
+    """The answer is what the same question got before anything died, sources and all."""
+
+    name = "extract"
+
+    def __init__(self, answers, **frame):
+        self.answers, self.frame = answers, frame  # question -> (text, sources)
+
+    def ask(self, id, dice):
+        return {**self.frame, "prompt": dice.choice(list(self.answers))}
+
+    def whole(self, request, event):
+        return (request.text, event["sources"]) == self.answers[request.frame["prompt"]]
+
+    def begun(self, request):
+        return request.text != "" and self.answers[request.frame["prompt"]][0].startswith(request.text)
+
+
+class Told:
+    """The backend's scenario `told`: each word names the request, the run of it, and its place in the answer."""
+
+    name = "openai"
+
+    def __init__(self, backend, **frame):
+        self.backend, self.frame = backend, frame
+
+    def ask(self, id, dice):
+        return {**self.frame, "rag": dice.random() < 0.3, "prompt": f"how does the mill go on? id={id}"}
+
+    def begun(self, request):
+        """One run's words from the first on, in their order; and that run was the last one."""
+        said = re.findall(r"(\w+)·(\d+)·(\d+) ", request.text)
+        return said != [] and "".join("·".join(word) + " " for word in said) == request.text and \
+            [int(n) for _, _, n in said] == list(range(len(said))) and \
+            {(name, run) for name, run, _ in said} == {(request.id[:8], str(len(self.backend.runs[request.id])))}
+
+    def whole(self, request, event):
+        return self.begun(request) and request.text.count(" ") == told_words(request.id)
+
+
+# ---- connections ---------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """One connection, made anew when it breaks, and the requests asked over it."""
+
+    def __init__(self, ledger):
+        self.ledger, self.client, self.open = ledger, None, {}
+
+    def connected(self):
+        if self.client:
+            return True
+        try:
+            self.client = Client(self.ledger.daemon.socket)
+        except OSError:  # nobody is there yet
+            return False
+        for request in list(self.open.values()):
+            self.ask(request)
+        return True
+
+    def ask(self, request):
+        if request.accepted:
+            frame = {"op": "attach", "id": request.id, "after": request.seq}
+        else:
+            frame = {"op": "submit", "id": request.id, "session": request.id[:2], **request.frame}
+        try:
+            self.client.send(**frame)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # read() sees it too
+
+    def mail(self):
+        while self.client and self.client.mail:
+            self.ledger.on(self.client.mail.pop(0))
+
+    def read(self):
+        try:
+            data = self.client.socket.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.hang_up()
+            return
+        self.client.unpacker.feed(data)
+        for event in self.client.unpacker:
+            self.ledger.on(event)
+
+    def hang_up(self):
+        if self.client:
+            self.client.close()
+        self.client = None
+
+
+class Ledger:
+    def __init__(self, daemon, seed, kinds=None, lines=1):
+        self.daemon, self.random, self.kinds = daemon, random.Random(seed), kinds or [Echo()]
+        self.lines = [Line(self) for _ in range(lines)]
+        self.open, self.closed, self.ended = {}, {}, collections.Counter()
+        self.wrong, self.n = [], 0
+
+    def start(self):
+        id = str(uuid.UUID(int=self.random.getrandbits(128)))
+        kind, line = self.random.choice(self.kinds), self.lines[self.n % len(self.lines)]
+        request = Request(id, kind, line, kind.ask(id, self.random))
+        self.n += 1
+        self.open[id] = line.open[id] = request
+        if line.client:
+            line.ask(request)
+
+    def find(self, what, request, event=None):
+        self.wrong.append((what, str(request), event))
+
+    def close(self, request, how):
+        self.ended[how] += 1
+        self.closed[request.id] = request
+        request.ended, request.how = time.time(), how
+        del self.open[request.id], request.line.open[request.id]
+
+    def on(self, event):
+        request = self.open.get(event.get("id"))
+        if not request:
+            self.find("duplicated", self.closed.get(event.get("id")), event)
+        elif event["ev"] == "accepted":
+            request.accepted, request.lane = True, event["lane"]
+        elif not event.get("seq"):
+            self.find("lost", request, event)
+            self.close(request, "refused")
+        else:
+            self.on_event(request, event)
+
+    def on_event(self, request, event):
+        first = event.get("first", event["seq"])
+        if first != request.seq + 1:
+            self.find("duplicated" if first <= request.seq else "reordered", request, event)
+        request.seq = event["seq"]
+        request.text += event.get("text", "")
+        if event["ev"] == "done":
+            if not request.kind.whole(request, event):
+                self.find("silent", request, event)
+            self.close(request, "done")
+        elif event["ev"] == "error":
+            if event["code"] != "worker_restarted" or not request.kind.begun(request):
+                self.find("lost", request, event)
+            self.close(request, event["code"])
+
+    def step(self, seconds):
+        """Takes what comes, for so long."""
+        end = time.monotonic() + seconds
+        while True:
+            ready = {line.client.socket: line for line in self.lines if line.connected()}
+            for line in self.lines:
+                line.mail()
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            if not ready:
+                time.sleep(min(left, 0.01))
+                continue
+            for readable in select.select(list(ready), [], [], left)[0]:
+                ready[readable].read()
+
+    def keep(self, n):
+        """So many requests are under way."""
+        while len(self.open) < n:
+            self.start()
+
+    def finish(self, deadline=DEADLINE):
+        end = time.monotonic() + deadline
+        while self.open and time.monotonic() < end:
+            self.step(0.05)
+        for request in list(self.open.values()):
+            self.find("lost", request)
+            self.close(request, "never")
+
+    def hang_up(self):
+        for line in self.lines:
+            line.hang_up()
+
+    def count(self, what):
+        return sum(1 for wrong, *_ in self.wrong if wrong == what)
