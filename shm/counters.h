@@ -13,7 +13,7 @@
 #include "shm/layout.h"
 
 #define COUNTERS_WORDS_MAX 12u  /* last words: 96 bytes of text */
-#define COUNTERS_FAULTS_MAX 8u
+#define COUNTERS_FAULTS_MAX 16u
 /* Histogram: bucket i counts the values below COUNTERS_BUCKET_NS << i that no smaller bucket
  * counts; the last one takes the rest. */
 #define COUNTERS_BUCKETS 24u

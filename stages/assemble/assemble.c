@@ -32,9 +32,12 @@ struct assemble {
 static void batch_commit(struct worker *w) {
         struct assemble *as = w->stage;
 
-        FAULT(w, "before_ack", NULL, 0);
+        if (as->n_batch == 0)
+                return;
+        FAULT(w, "before_commit", NULL, 0);
         ring_tx_commit(as->tx);
         FAULT(w, "after_commit", NULL, 0);
+        FAULT(w, "before_ack", NULL, 0);
         for (uint32_t i = 0; i < as->n_batch; i++)
                 ring_rx_ack(as->rx, as->batch[i]);
         FAULT(w, "after_ack", NULL, 0);

@@ -138,13 +138,16 @@ struct worker_out *worker_data_out(struct worker *w);
 /* Shared memory is inconsistent: logs, stores last words, exits EXIT_SHARED_STATE. */
 _Noreturn void worker_fail(struct worker *w, const char *what, int error);
 
-/* Fault points (contract 8), compiled in by -Dfaults=true only. */
+/* Fault points, compiled in by -Dfaults=true only; docs/faults.md has them all. FAULT_AT: where the
+ * worker is out of sight. */
 #ifdef MR_FAULTS
 /* 0, or -ENOSPC, -EMFILE where the test wants that error (FAULT_ERROR, at points that can fail). */
 int fault_point(const char *stage, const char *point, const void *text, uint32_t len);
 #define FAULT(w, point, text, len) ((void)fault_point((w)->ops->name, point, text, len))
+#define FAULT_AT(stage, point) ((void)fault_point(stage, point, NULL, 0))
 #define FAULT_ERROR(w, point, text, len) fault_point((w)->ops->name, point, text, len)
 #else
 #define FAULT(w, point, text, len) ((void)0)
+#define FAULT_AT(stage, point) ((void)0)
 #define FAULT_ERROR(w, point, text, len) 0
 #endif

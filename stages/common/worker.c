@@ -410,12 +410,15 @@ static int begin(struct life *life) {
         struct worker *w = &life->w;
 
 #ifdef MR_FAULTS
+        char incarnation[24]; /* what `match` looks at here: #1 is the first */
+        uint32_t len = (uint32_t)snprintf(incarnation, sizeof(incarnation), "#%llu",
+                        (unsigned long long)w->hello.epoch);
         fault_attach(w->counters);
 #endif
         int r = worker_attach_rings(w);
         if (r < 0)
                 return fail_errno("attach", r);
-        FAULT(w, "in_recovery", NULL, 0);
+        FAULT(w, "in_recovery", incarnation, len);
         r = w->ops->attach ? w->ops->attach(w) : 0;
         if (r < 0)
                 return fail_errno("recovery", r);
@@ -433,7 +436,7 @@ static int begin(struct life *life) {
         life->channel = (struct loop_op){.fn = on_channel, .owner = life};
         loop_poll_edge(w->loop, &life->bell, w->bells[w->hello.proc], POLLIN);
         loop_poll_many(w->loop, &life->channel, CHANNEL_FD, POLLIN);
-        FAULT(w, "before_ready", NULL, 0);
+        FAULT(w, "before_ready", incarnation, len);
         ring_neighbours(w);
         say(CHANNEL_READY, NULL);
         return 0;

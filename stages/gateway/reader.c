@@ -298,6 +298,8 @@ static unsigned pump_reader(struct gateway *gw, struct reader *r) {
         }
         if (pump == PUMP_MORE)
                 answer_dirty(gw, a);
+        if (n > 0)
+                FAULT(gw->w, "event_copied", NULL, 0);
         return n;
 }
 

@@ -304,6 +304,7 @@ static void emit(struct gateway *gw, struct admit *ad, struct record *record) {
         if (record_encode(record, ad->to, ad->bound, &len) < 0)
                 worker_fail(gw->w, "record longer than its bound", -ENOBUFS);
         table_open(&gw->table, ad->slot, &open);
+        FAULT(gw->w, "slot_open", record->query.p, record->query.n);
         ring_tx_end(&out->tx, &meta, len);
         a->where = ANSWER_OPEN;
         a->slot = ad->slot;

@@ -146,6 +146,7 @@ int emit_delta(struct flight *f, const struct emit_delta *delta) {
         msgpack_object map;
         int r;
 
+        FAULT(inf->w, is_first(f) ? "first_token" : "between_tokens", delta->text.p, delta->text.n);
         made->has = 0;
         made->n_unknown = 0;
         if (delta->tool) {
@@ -290,6 +291,7 @@ int emit_terminal(struct flight *f) {
 void emit_commit(struct inference *inf) {
         if (inf->slab.n_touched == 0)
                 return;
+        FAULT(inf->w, "before_commit", NULL, 0);
         slab_commit(&inf->slab, inf->tx);
         FAULT(inf->w, "after_commit", NULL, 0);
         if (inf->n_claims == 0)

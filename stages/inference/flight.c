@@ -97,6 +97,7 @@ static void end(struct flight *f) {
                 flight_list_push(&inf->runnable, f);
                 return;
         }
+        FAULT(inf->w, "done_uncommitted", NULL, 0);
         free(f->extra);
         f->extra = NULL;
         f->extra_len = 0;

@@ -9,6 +9,7 @@
 
 #include "stages/common/clock.h"
 #include "stages/common/loop.h"
+#include "stages/common/stage.h"
 
 #define LINGER_MS 1000u
 #define IDLE_CONNECTIONS 256L
@@ -275,10 +276,24 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *ctx) {
         struct upstream_call *call = ctx;
 
         (void)bytes;
+        if (call->head_bytes == 0)
+                FAULT_AT("inference", "backend_answered");
         n *= size;
         call->head_bytes += n;
         return call->head_bytes > UPSTREAM_HEAD_MAX ? CURL_WRITEFUNC_ERROR : n;
 }
+
+#ifdef MR_FAULTS
+static int on_connected(void *ctx, char *to, char *from, int to_port, int from_port) {
+        (void)ctx;
+        (void)to;
+        (void)from;
+        (void)to_port;
+        (void)from_port;
+        FAULT_AT("inference", "backend_connected");
+        return CURL_PREREQFUNC_OK;
+}
+#endif
 
 static void linger_over(struct loop_timer *timer) {
         doom(timer->owner);
@@ -346,6 +361,9 @@ static void options_set(struct upstream_call *call, const struct upstream_reques
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
         curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
         curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
+#ifdef MR_FAULTS
+        curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
+#endif
         if (request->loopback)
                 curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }

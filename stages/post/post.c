@@ -223,8 +223,10 @@ static void batch_commit(struct worker *w) {
 
         if (!post->n_batch)
                 return;
+        FAULT(w, "before_commit", NULL, 0);
         slab_commit(&post->slab, post->tx);
         FAULT(w, "after_commit", NULL, 0);
+        FAULT(w, "before_ack", NULL, 0);
         for (uint32_t i = 0; i < post->n_batch; i++) {
                 ring_rx_ack(post->rx, post->batch[i].seq);
                 if (post->batch[i].slot == SLAB_NONE)
@@ -301,7 +303,6 @@ static unsigned post_turn(struct worker *w) {
         }
         if (r < 0)
                 worker_fail(w, "post: inference's ring is broken", r);
-        FAULT(w, "before_ack", NULL, 0);
         batch_commit(w);
         ring_rx_idle(post->rx);
         ring_rx_flush(post->rx, false);

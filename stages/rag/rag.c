@@ -52,8 +52,10 @@ struct rag {
 static void batch_commit(struct worker *w) {
         struct rag *rag = w->stage;
 
+        FAULT(w, "before_commit", NULL, 0);
         slab_commit(&rag->slab, rag->tx);
         FAULT(w, "after_commit", NULL, 0);
+        FAULT(w, "before_ack", NULL, 0);
         for (uint32_t i = 0; i < rag->n_batch; i++) {
                 ring_rx_ack(rag->batch[i].rx, rag->batch[i].seq);
                 slab_acked(&rag->slab, rag->batch[i].slot);
@@ -262,6 +264,7 @@ static bool on_done(struct worker *w, struct retrieve_job *job) {
                 retrieve_release(rag->retrieve, job);
                 return true;
         }
+        FAULT(w, "query_done", job->query, job->query_len);
         if (!answer(w, slot, job->result, job->status, job->error.text, job->start_ns))
                 return false;
         if (job->status)
@@ -363,9 +366,10 @@ static unsigned rag_turn(struct worker *w) {
 
         n = take_finished(w);
         n += take_inputs(w);
-        FAULT(w, "before_ack", NULL, 0);
         if (rag->n_batch)
                 batch_commit(w);
+        if (rag->slab.n_live > 0)
+                FAULT(w, "query_running", NULL, 0);
         for (uint32_t i = 0; i < w->n_in; i++) {
                 ring_rx_idle(&w->in[i].rx);
                 ring_rx_flush(&w->in[i].rx, false);

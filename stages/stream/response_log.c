@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/common/stage.h"
+
 static struct log_response *entry(const struct response_log *log, uint32_t i) {
         return &log->shm->responses[i];
 }
@@ -486,6 +488,7 @@ int response_log_append(struct response_log *log, uint32_t response, uint64_t in
         next.seq = head.seq;
         next.in_seq = in_seq;
         next.outcome = outcome;
+        FAULT_AT("stream", "log_written");
         publish(log, response, &next, now_ns);
         return 0;
 }

@@ -192,6 +192,7 @@ static unsigned stream_turn(struct worker *w) {
         if (r < 0)
                 worker_fail(w, "stream: post's ring is broken", r);
         if (n) {
+                FAULT(w, "published", NULL, 0);
                 for (uint32_t g = 0; g < w->topology->n_gateway_slots; g++)
                         if (stream->notices[g] && w->admissions[g].shm)
                                 notify(w, g);

@@ -12,7 +12,9 @@ from conftest import children, wait_for
 
 DEADLY = {signal.SIGKILL: 4, signal.SIGSEGV: 2, signal.SIGABRT: 2}
 STOPS = 0.2  # of what happens
-STOPS_S = (0.01, 1.0)  # how long a process is stopped for
+# How long a process is stopped for. Who finds a record twice, a second apart, and was not rung says that this is a
+# bug of ours; a producer that was stopped between its commit and its ring is none.
+STOPS_S = (0.01, 0.7)
 SUPERVISOR = 1 / 50  # of all kills
 AGAIN = 0.3  # a supervisor that dies again while it takes over
 
@@ -58,9 +60,7 @@ class Killer(threading.Thread):
     def run(self):
         try:
             while not self.over():
-                pause = self.dice.expovariate(self.rate)
-                time.sleep(min(pause, 1.0))
-                self.wake()
+                self.rest(self.dice.expovariate(self.rate))
                 if self.half() and self.dice.random() < SUPERVISOR:
                     self.kill_supervisor()
                 else:
@@ -68,6 +68,12 @@ class Killer(threading.Thread):
         except Exception as error:  # told by the main thread
             self.failure = error
         self.wake(everybody=True)
+
+    def rest(self, seconds):
+        end = time.monotonic() + min(seconds, 1.0)
+        while (now := time.monotonic()) < end:
+            time.sleep(max(0, min([end, *(at for at, _ in self.sleeping)]) - now))
+            self.wake()
 
     def wake(self, everybody=False):
         now = time.monotonic()
