@@ -1,15 +1,19 @@
-/* io_uring, shared memory, cores, descriptors: what the kernel grants this process. */
+/* io_uring, sandbox, shared memory, cores, descriptors: what the kernel grants this process. */
 #include <dirent.h>
 #include <errno.h>
 #include <liburing.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cli/check_cmd.h"
+#include "stages/common/landlock.h"
+#include "stages/common/sandbox.h"
 #include "supervisor/topology.h"
 
 #define RING_ENTRIES 8
@@ -45,6 +49,23 @@ static void look_io_uring(struct check_run *run) {
                 break;
         }
         check_finding(run, CHECK_BAD, "io_uring", remedy, "refused: %s", strerror(-r));
+}
+
+/* Without filters no worker runs; Landlock is a second wall. */
+static void look_sandbox(struct check_run *run) {
+        const uint32_t action = SECCOMP_RET_ERRNO;
+        int version = landlock_version();
+
+        if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == -1) {
+                check_finding(run, CHECK_BAD, "sandbox",
+                              sandbox_remedy(SANDBOX_E_SECCOMP), "seccomp: %s", strerror(errno));
+                return;
+        }
+        if (version == 0)
+                check_finding(run, CHECK_WARN, "sandbox", landlock_lack(), "seccomp; no Landlock");
+        else
+                check_finding(run, CHECK_OK, "sandbox", NULL, "seccomp, Landlock version %d",
+                              version);
 }
 
 /* What the running instance holds already and would hold again. */
@@ -130,6 +151,7 @@ static void look_descriptors(struct check_run *run, const struct settings *s) {
 
 void check_machine(struct check_run *run, const struct settings *s) {
         look_io_uring(run);
+        look_sandbox(run);
         look_shm(run, s);
         look_cores(run, s);
         look_descriptors(run, s);

@@ -161,7 +161,7 @@ static void settle(struct process *p) {
         loop_timer_clear(d->loop, &p->limit_timer);
         cause = cause_of_death(p);
         note_exit(p);
-        if (cause == CAUSE_PLANNED)
+        if (cause == CAUSE_PLANNED || cause == CAUSE_RENEW)
                 log_info("exit", "%s last_exit=\"%s\"", process_tag(p), p->last_exit);
         else
                 log_warn("death", "%s last_exit=\"%s\" cause=%s", process_tag(p), p->last_exit,

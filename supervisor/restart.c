@@ -17,6 +17,7 @@ const char *restart_cause_name(enum restart_cause cause) {
                         [CAUSE_EXIT] = "exit",
                         [CAUSE_PERMANENT] = "permanent",
                         [CAUSE_SHARED] = "shared_state",
+                        [CAUSE_RENEW] = "renew",
         };
 
         return names[cause];
@@ -36,6 +37,8 @@ enum restart_cause restart_classify(const struct restart_death *death) {
                 return CAUSE_PERMANENT;
         if (death->exited && death->status == EXIT_SHARED_STATE)
                 return CAUSE_SHARED;
+        if (death->exited && death->status == EXIT_RENEW)
+                return death->asked ? CAUSE_PLANNED : CAUSE_RENEW;
         if (death->killed_by_us)
                 return death->asked ? CAUSE_PLANNED : CAUSE_WATCHDOG;
         if (death->exited)
@@ -87,6 +90,14 @@ static enum restart_order start_at(struct restart *restart, uint64_t at_ns) {
         return ORDER_START;
 }
 
+/* Not counted, so that it must not be had for nothing. */
+static enum restart_order renew(struct restart *restart, uint64_t now_ns) {
+        uint64_t at_ns = restart->renewed_ns ? restart->renewed_ns + RESTART_RENEW_NS : now_ns;
+
+        restart->renewed_ns = at_ns > now_ns ? at_ns : now_ns;
+        return start_at(restart, restart->renewed_ns);
+}
+
 enum restart_order restart_died(struct restart *restart, const struct restart_policy *policy,
                 enum restart_cause cause, uint64_t now_ns, uint32_t jitter) {
         bool was_ready = restart->state == RESTART_READY;
@@ -102,6 +113,8 @@ enum restart_order restart_died(struct restart *restart, const struct restart_po
                 restart->state = RESTART_BARRED;
                 return ORDER_NEVER;
         }
+        if (cause == CAUSE_RENEW)
+                return renew(restart, now_ns);
         if (cause == CAUSE_PLANNED || cause == CAUSE_OTHER)
                 return start_at(restart, now_ns);
         if (cause == CAUSE_CRASH && !was_ready && ++restart->n_recovery >= RESTART_RECOVERY_CRASHES)

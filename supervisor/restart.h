@@ -29,6 +29,7 @@
 #define RESTART_RETRY_NS (30ull * 1000000000)
 #define RESTART_GIVE_UP_NS (300ull * 1000000000)
 #define RESTART_RECOVERY_CRASHES 3u
+#define RESTART_RENEW_NS (1ull * 1000000000)
 
 enum restart_cause {
         CAUSE_PLANNED,   /* it was asked to leave, and left */
@@ -38,6 +39,7 @@ enum restart_cause {
         CAUSE_EXIT,      /* it exited by itself */
         CAUSE_PERMANENT, /* exit 70: no restart helps */
         CAUSE_SHARED,    /* exit 71: shared state is inconsistent */
+        CAUSE_RENEW,     /* exit 72: it wants a new sandbox; no death, at most once a second */
         CAUSES_N,
 };
 
@@ -66,6 +68,7 @@ struct restart {
         uint64_t ready_ns;   /* since when it is ready, valid in READY */
         uint64_t at_ns;      /* WAITING, DOWN: when it is to be started */
         uint64_t down_ns;    /* since when it is given up, 0: it is not */
+        uint64_t renewed_ns; /* when it last was, 0: never */
         uint32_t k;          /* doublings of the delay */
         uint32_t n_recovery; /* crashes before ready, in a row */
         uint32_t n_deaths, next_death;

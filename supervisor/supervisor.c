@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "shm/doorbell.h"
+#include "stages/common/landlock.h"
 #include "stages/common/log.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
@@ -304,6 +305,12 @@ static void close_all(struct daemon *d, bool has_run) {
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
+/* Once, here: each worker meets the same kernel. */
+static void say_sandbox(void) {
+        if (landlock_version() == 0)
+                log_warn("sandbox", "lacks=landlock what=\"%s\"", landlock_lack());
+}
+
 static void run(struct daemon *d) {
         d->begun_ns = clock_now_ns();
         d->random = (uint32_t)d->begun_ns ^ (uint32_t)getpid();
@@ -311,6 +318,7 @@ static void run(struct daemon *d) {
         d->watch_timer = (struct loop_timer){.fn = on_watch, .owner = d};
         loop_poll(d->loop, &d->signal_op, d->signal_fd, POLLIN);
         loop_timer_set(d->loop, &d->watch_timer, d->begun_ns + NS_PER_S);
+        say_sandbox();
         start_stages(d);
         while (d->phase != DAEMON_ENDED) {
                 int r = loop_turn(d->loop, UINT64_MAX);

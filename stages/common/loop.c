@@ -34,10 +34,11 @@ struct loop {
 #define SETUP_FAST                                                                                 \
         (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER |      \
                         IORING_SETUP_DEFER_TASKRUN)
-/* Disabled until the first turn: before that a sandbox may still register restrictions. */
+/* Disabled until loop_restrict() or the first turn: only before that can it be restricted. */
 #define SETUP_ALWAYS (IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE)
 
 #define TIMERS_CAP_FIRST 64u
+#define LOOP_OPS_MAX 16u
 /* Sleeps from here on have their limit as a tick in the ring; longer ones share another tick. */
 #define TICK_MIN_NS (2 * NS_PER_MS)
 #define TICK_FAR_NS (100 * NS_PER_MS)
@@ -90,10 +91,6 @@ const char *loop_forbidden_remedy(void) {
                "(docker: --security-opt seccomp=unconfined)";
 }
 
-int loop_ring_fd(const struct loop *loop) {
-        return loop->ring.ring_fd;
-}
-
 uint64_t loop_now_ns(const struct loop *loop) {
         return loop->now_ns;
 }
@@ -107,6 +104,28 @@ static int loop_enable(struct loop *loop) {
                 return r;
         loop->enabled = true;
         return 0;
+}
+
+/* What the loop itself needs, whatever its owner does. */
+static const uint8_t own_ops[] = {IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT,
+                IORING_OP_WRITE}; /* of a bell */
+
+int loop_restrict(struct loop *loop, const uint8_t *ops, uint32_t n_ops) {
+        struct io_uring_restriction allowed[LOOP_OPS_MAX] = {{.opcode = 0}};
+        uint32_t n = 0;
+
+        if (n_ops + sizeof(own_ops) + 1 > LOOP_OPS_MAX)
+                return -E2BIG;
+        for (uint32_t i = 0; i < sizeof(own_ops) + n_ops; i++)
+                allowed[n++] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP,
+                                .sqe_op = i < sizeof(own_ops) ? own_ops[i]
+                                                              : ops[i - sizeof(own_ops)]};
+        allowed[n++] = (struct io_uring_restriction){
+                        .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+                        .sqe_flags = IOSQE_CQE_SKIP_SUCCESS};
+        int r = io_uring_register((unsigned)loop->ring.ring_fd, IORING_REGISTER_RESTRICTIONS,
+                        allowed, n);
+        return r < 0 ? r : loop_enable(loop);
 }
 
 /* What an owner prepared must not be lost, and an owner cannot wait: there is no way to go on. The

@@ -43,11 +43,12 @@ int loop_new(struct loop **ret, unsigned entries);
 struct loop *loop_free(struct loop *loop);
 /* One line for the user when loop_new says LOOP_E_FORBIDDEN: what, why, remedy. */
 const char *loop_forbidden_remedy(void);
-int loop_ring_fd(const struct loop *loop);
 
-/* The ring is created disabled and enabled by the first turn: until then restrictions can be
- * registered on loop_ring_fd(). Only the thread that runs the first turn may use the loop.
- * One turn: submits what was prepared, runs due timers and up to LOOP_BATCH completions. With
+/* The ring is created disabled, and enabled by loop_restrict() or the first turn; only the thread
+ * that does so may use the loop. Restricted, it does nothing but what this header offers without
+ * a socket, and these operations (IORING_OP_*), for good: any other ends with -EACCES. */
+int loop_restrict(struct loop *loop, const uint8_t *ops, uint32_t n_ops);
+/* One turn: submits what was prepared, runs due timers and up to LOOP_BATCH completions. With
  * wait_until_ns > now sleeps until a completion, a timer or that time (UINT64_MAX: no limit; 0:
  * does not sleep). Returns how many completions and timers ran, or -errno. */
 int loop_turn(struct loop *loop, uint64_t wait_until_ns);

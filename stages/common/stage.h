@@ -34,6 +34,7 @@
 #define EXIT_DRAINED 0
 #define EXIT_PERMANENT 70    /* layout mismatch, bad settings: no restart helps */
 #define EXIT_SHARED_STATE 71 /* shared memory is inconsistent */
+#define EXIT_RENEW 72        /* start me anew: the sandbox does not fit any more */
 
 #define TURN_RECORDS 64u
 
@@ -45,10 +46,11 @@ struct stage_ops {
         uint32_t loop_entries;
         /* Before the sandbox and before contact with memory that others wrote: allocate w->stage,
          * open files. w->settings and w->loop are there, rings are not attached yet. -EINVAL:
-         * settings that no restart makes good (EXIT_PERMANENT); log what is wrong. */
+         * settings that no restart makes good (EXIT_PERMANENT); log what is wrong. What is opened
+         * later must be a right of the role in sandbox_table.c. */
         int (*init)(struct worker *w);
         /* Rings are attached (ring_tx_attach, ring_rx_attach done for all of w->in, w->out);
-         * recover. */
+         * recover. Threads start here: one that ran before would be outside of the sandbox. */
         int (*attach)(struct worker *w);
         /* Does a bounded amount of work; publishes what it made; returns how much it did (0: idle).
          * After 0 the worker sleeps, unless a record came meanwhile: one that a whole turn has left
@@ -120,6 +122,7 @@ struct worker {
         bool closing; /* CHANNEL_CLOSE came */
         bool cut; /* CHANNEL_CUT came */
         bool leaving;
+        bool renewing; /* leaving for a successor with another sandbox */
 };
 
 /* The whole life of a worker process; returns its exit code. The worker itself writes the counters
@@ -134,6 +137,9 @@ struct worker_out *worker_find_out(
 /* The first data input / output (lane stages have exactly one data output). */
 struct worker_in *worker_data_in(struct worker *w);
 struct worker_out *worker_data_out(struct worker *w);
+
+/* Leaves after this turn, with everything published, and is started anew at once. */
+void worker_renew(struct worker *w, const char *why);
 
 /* Shared memory is inconsistent: logs, stores last words, exits EXIT_SHARED_STATE. */
 _Noreturn void worker_fail(struct worker *w, const char *what, int error);

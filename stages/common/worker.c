@@ -402,6 +402,8 @@ static int prepare(struct life *life) {
         if (r < 0)
                 return fail_errno("init", r);
         r = sandbox_enter(w);
+        if (r > 0)
+                return fail("sandbox", sandbox_remedy((enum sandbox_error)r), EXIT_PERMANENT);
         return r < 0 ? fail_errno("sandbox", r) : 0;
 }
 
@@ -461,7 +463,7 @@ static int life_run(struct life *life) {
         if (w->ops->fini)
                 w->ops->fini(w);
         worker_close(w);
-        return EXIT_DRAINED;
+        return w->renewing ? EXIT_RENEW : EXIT_DRAINED;
 }
 
 int worker_main(const struct stage_ops *ops, int argc, char **argv) {
@@ -484,6 +486,11 @@ int worker_main(const struct stage_ops *ops, int argc, char **argv) {
                                 order */
         free(life);
         return code;
+}
+
+void worker_renew(struct worker *w, const char *why) {
+        log_info("renew", "why=%s", why);
+        w->renewing = w->leaving = true;
 }
 
 _Noreturn void worker_fail(struct worker *w, const char *what, int error) {

@@ -127,6 +127,19 @@ static void emit_same(struct worker *w, uint32_t slot, const struct ring_msg *ms
 
 /* ---- queries ---- */
 
+/* An index that was made, or put in the place of another, while this process runs: its successor may
+ * read it, and finds the request where it is. */
+static bool must_renew(struct worker *w) {
+        struct rag *rag = w->stage;
+
+        if (rag->retrieve && !w->renewing) {
+                retrieve_available(rag->retrieve, loop_now_ns(w->loop));
+                if (retrieve_replaced(rag->retrieve))
+                        worker_renew(w, "index_replaced");
+        }
+        return w->renewing;
+}
+
 /* Without an index, or with retrieval off, nothing is decoded and nothing waits. */
 static bool wants_documents(struct worker *w, const struct ring_msg *msg, struct record *ret) {
         struct rag *rag = w->stage;
@@ -323,7 +336,7 @@ static bool take_input(struct worker *w, struct ring_rx *rx, const struct ring_m
         uint32_t slot;
         bool asks;
 
-        if (!has_room(w, (uint64_t)msg->len + 64) || rag->n_batch == TURN_RECORDS)
+        if (!has_room(w, (uint64_t)msg->len + 64) || rag->n_batch == TURN_RECORDS || must_renew(w))
                 return false;
         if (msg->type != RECORD_REQUEST)
                 worker_fail(w, "rag: a gateway wrote a record of unknown type", -EPROTO);
@@ -425,6 +438,8 @@ static int rag_attach(struct worker *w) {
                 rx[i] = &w->in[i].rx;
         r = slab_attach(&rag->slab, w->slab_map, w->slab_bytes, rag->tx, rx, w->n_in,
                         w->hello.blame != 0);
+        if (r == 0 && rag->retrieve)
+                r = retrieve_start(rag->retrieve);
         if (r)
                 return r;
         slab_sweep(&rag->slab, UINT64_MAX); /* what had ended when the last incarnation died */

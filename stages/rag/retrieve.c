@@ -1,10 +1,12 @@
 #include "stages/rag/retrieve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shm/doorbell.h"
@@ -22,7 +24,9 @@ struct retrieve {
         struct retrieve_job *jobs;
         char *path;
         int bell;
-        bool there;
+        int folder_fd; /* what was there at the start, held so that its number names no other */
+        struct stat folder;
+        bool there, replaced;
         uint64_t looked_ns;
 };
 
@@ -83,7 +87,7 @@ static void *thread_main(void *arg) {
 }
 
 /* Threads take no signals: they are the loop's, and the crash handler's. */
-static int threads_start(struct retrieve *r) {
+int retrieve_start(struct retrieve *r) {
         sigset_t all, before;
         int error = 0;
 
@@ -104,9 +108,16 @@ static int threads_start(struct retrieve *r) {
         return -error;
 }
 
+static void folder_hold(struct retrieve *r) {
+        r->folder_fd = open(r->path, O_PATH | O_CLOEXEC);
+        if (r->folder_fd != -1 && fstat(r->folder_fd, &r->folder) == -1) {
+                close(r->folder_fd);
+                r->folder_fd = -1;
+        }
+}
+
 int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell) {
         struct retrieve *r = calloc(1, sizeof(*r));
-        int error;
 
         if (!r)
                 return -ENOMEM;
@@ -127,19 +138,24 @@ int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs,
                 r->jobs[i].next = r->free;
                 r->free = &r->jobs[i];
         }
-        error = threads_start(r);
-        if (error)
-                return error; /* the process gives up: the threads that run keep what they use */
+        folder_hold(r);
         *ret = r;
         return 0;
 }
 
 bool retrieve_available(struct retrieve *r, uint64_t now_ns) {
         if (!r->looked_ns || now_ns - r->looked_ns > NS_PER_S) {
-                r->there = access(r->path, F_OK) == 0;
+                struct stat st;
+                r->there = stat(r->path, &st) == 0;
+                r->replaced = r->there && (r->folder_fd == -1 || st.st_dev != r->folder.st_dev ||
+                                                          st.st_ino != r->folder.st_ino);
                 r->looked_ns = now_ns;
         }
         return r->there;
+}
+
+bool retrieve_replaced(const struct retrieve *r) {
+        return r->replaced;
 }
 
 struct retrieve_job *retrieve_take(struct retrieve *r) {

@@ -39,10 +39,14 @@ struct retrieve_job {
         struct retrieve_job *next;
 };
 
-/* bell: an eventfd to ring when a job is done, not owned. */
+/* bell: an eventfd to ring when a job is done, not owned. No thread runs yet. */
 int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell);
+int retrieve_start(struct retrieve *r);
 /* Is there anything at the index's path? Looked up at most once a second. */
 bool retrieve_available(struct retrieve *r, uint64_t now_ns);
+/* Was that last look at another folder than the one that retrieve_new() found, if any? Then this
+ * process's sandbox does not let it in. */
+bool retrieve_replaced(const struct retrieve *r);
 /* A free job, or NULL: all are running. */
 struct retrieve_job *retrieve_take(struct retrieve *r);
 void retrieve_submit(struct retrieve *r, struct retrieve_job *job);

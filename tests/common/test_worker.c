@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "shm/doorbell.h"
+#include "stages/common/sandbox_table.h"
 #include "tests/common/worker_rig.h"
 
 /* ---- refusals ---- */
@@ -284,6 +285,15 @@ START_TEST(a_successor_goes_on_where_the_last_one_stood) {
 }
 END_TEST
 
+START_TEST(a_worker_that_wants_to_be_renewed_publishes_and_says_so) {
+        start();
+        put("renew", 1);
+        ends_with(EXIT_RENEW);
+        ck_assert_str_eq(get(), "renew");
+        ck_assert_uint_eq(ring_tx_depth(&rig.tx), 0);
+}
+END_TEST
+
 START_TEST(the_end_of_the_supervisor_ends_the_worker) {
         start();
         close(rig.channel);
@@ -402,13 +412,15 @@ END_TEST
 
 START_TEST(the_sandbox_is_on) {
         char path[64], line[256];
-        bool no_new_privs = false, no_core = false;
+        bool no_new_privs = false, no_core = false, filtered = MR_SANITIZED;
 
         start();
         snprintf(path, sizeof(path), "/proc/%d/status", (int)rig.pid);
         FILE *f = fopen(path, "re");
-        while (f && fgets(line, sizeof(line), f))
+        while (f && fgets(line, sizeof(line), f)) {
                 no_new_privs |= strcmp(line, "NoNewPrivs:\t1\n") == 0;
+                filtered |= strcmp(line, "Seccomp:\t2\n") == 0;
+        }
         if (f)
                 fclose(f);
         snprintf(path, sizeof(path), "/proc/%d/limits", (int)rig.pid);
@@ -421,6 +433,7 @@ START_TEST(the_sandbox_is_on) {
         if (f)
                 fclose(f);
         ck_assert(no_new_privs);
+        ck_assert(filtered);
         ck_assert(no_core);
 }
 END_TEST
@@ -457,6 +470,7 @@ static TCase *life(void) {
         tcase_add_test(tcase, the_heart_beats_while_nothing_happens);
         tcase_add_test(tcase, leave_publishes_rings_and_exits);
         tcase_add_test(tcase, a_successor_goes_on_where_the_last_one_stood);
+        tcase_add_test(tcase, a_worker_that_wants_to_be_renewed_publishes_and_says_so);
         tcase_add_test(tcase, the_end_of_the_supervisor_ends_the_worker);
         tcase_add_test(tcase, drained_is_said_once_for_each_drain);
         tcase_add_test(tcase, an_arena_can_come_and_come_again_while_it_runs);

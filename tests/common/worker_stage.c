@@ -45,6 +45,8 @@ static uint32_t answer(struct worker *w, const struct ring_msg *msg, uint8_t *to
                 raise(SIGSEGV);
         if (msg->len >= 4 && memcmp(text, "fail", 4) == 0)
                 worker_fail(w, "test", -EBADMSG);
+        if (msg->len >= 5 && memcmp(text, "renew", 5) == 0)
+                worker_renew(w, "test");
         if (msg->len >= 5 && memcmp(text, "arena", 5) == 0)
                 return (uint32_t)snprintf((char *)to, 64, "arena %d", w->arenas[1].shm != NULL);
         if (msg->len >= 5 && memcmp(text, "turns", 5) == 0)

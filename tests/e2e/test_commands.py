@@ -210,7 +210,7 @@ QUIET = ["--set", "telemetry.listen=none", "--set", "http.listen=[]"]
 
 def test_check_gives_each_finding_with_its_remedy(cli):
     found = lines(done(cli("check", "--json", *QUIET)))
-    assert {f["check"] for f in found} >= {"file", "io_uring", "shm", "cores", "files"}
+    assert {f["check"] for f in found} >= {"file", "io_uring", "sandbox", "shm", "cores", "files"}
     for finding in found:
         assert set(finding) == {"check", "state", "found", "remedy"}
         assert finding["state"] in ("ok", "warn", "bad")

@@ -43,6 +43,8 @@ START_TEST(a_death_is_classified_by_who_caused_it) {
                         {{.exited = true, .status = 70}, CAUSE_PERMANENT},
                         {{.exited = true, .status = 70, .asked = true}, CAUSE_PERMANENT},
                         {{.exited = true, .status = 71}, CAUSE_SHARED},
+                        {{.exited = true, .status = 72}, CAUSE_RENEW},
+                        {{.exited = true, .status = 72, .asked = true}, CAUSE_PLANNED},
                         {{.status = SIGKILL, .pid = 9}, CAUSE_OTHER},
                         {{.status = SIGKILL, .pid = 9, .killed_by_us = true}, CAUSE_WATCHDOG},
                         {{.status = SIGABRT, .pid = 9, .killed_by_us = true}, CAUSE_WATCHDOG},
@@ -169,6 +171,21 @@ START_TEST(deaths_that_others_cause_are_not_counted_and_not_delayed) {
 }
 END_TEST
 
+START_TEST(renewals_are_no_deaths_and_come_once_a_second) {
+        struct restart r;
+
+        restart_init(&r);
+        for (uint64_t i = 0; i < 100; i++) {
+                dies_after(&r, CAUSE_RENEW, T0 + i * S, 0, ORDER_START);
+                ck_assert_uint_eq(delay(&r, T0 + i * S), 0);
+        }
+        dies_after(&r, CAUSE_RENEW, T0 + 99 * S + 10 * MS, 0, ORDER_START);
+        ck_assert_uint_eq(r.at_ns, T0 + 100 * S);
+        dies_after(&r, CAUSE_RENEW, T0 + 100 * S, 1 * MS, ORDER_START);
+        ck_assert_uint_eq(r.at_ns, T0 + 101 * S);
+}
+END_TEST
+
 START_TEST(a_failed_start_counts_like_a_death) {
         struct restart r;
 
@@ -276,6 +293,7 @@ int main(void) {
         tcase_add_test(tc, the_sixth_death_in_a_minute_brings_it_down_for_thirty_seconds);
         tcase_add_test(tc, deaths_outside_the_window_do_not_count);
         tcase_add_test(tc, deaths_that_others_cause_are_not_counted_and_not_delayed);
+        tcase_add_test(tc, renewals_are_no_deaths_and_come_once_a_second);
         tcase_add_test(tc, a_failed_start_counts_like_a_death);
         tcase_add_test(tc, the_watchdogs_victims_are_counted);
         tcase_add_test(tc, exit_70_is_for_ever);

@@ -52,8 +52,8 @@ static void setup(void) {
         ck_assert_int_eq(doorbell_new(&bell), 0);
 }
 
-/* The folder holds nothing but the index, which holds no folders. */
-static void teardown(void) {
+/* It holds nothing but the index, which holds no folders. */
+static void folder_remove(void) {
         char name[512];
         DIR *index = opendir(path);
         struct dirent *entry;
@@ -65,6 +65,10 @@ static void teardown(void) {
         if (index)
                 closedir(index);
         rmdir(path);
+}
+
+static void teardown(void) {
+        folder_remove();
         rmdir(dir);
         close(bell);
 }
@@ -95,18 +99,38 @@ START_TEST(an_index_that_is_not_there_is_said_and_found_later) {
         struct retrieve_job *job;
 
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_start(r), 0);
         ck_assert(!retrieve_available(r, 10 * NS_PER_S));
         job = ask(r, "gate", soon());
         ck_assert_int_eq(job->status, INDEX_E_MISSING);
         ck_assert_ptr_null(job->result);
         retrieve_release(r, job);
         build_index();
+        ck_assert(!retrieve_replaced(r));
         ck_assert_msg(!retrieve_available(r, 10 * NS_PER_S + 1), "looked up at most once a second");
         ck_assert(retrieve_available(r, 12 * NS_PER_S));
+        ck_assert_msg(retrieve_replaced(r), "it was not there when this process began");
         job = ask(r, "gate", soon());
         ck_assert_int_eq(job->status, 0);
         ck_assert_uint_eq(index_result_n(job->result), 1);
         retrieve_release(r, job);
+}
+END_TEST
+
+START_TEST(a_folder_in_the_place_of_another_is_told_apart_and_the_same_one_is_not) {
+        struct retrieve *r;
+
+        build_index();
+        ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_start(r), 0); /* its threads keep what is never freed */
+        ck_assert(retrieve_available(r, 10 * NS_PER_S));
+        ck_assert(!retrieve_replaced(r));
+        folder_remove();
+        ck_assert(!retrieve_available(r, 12 * NS_PER_S));
+        ck_assert_msg(!retrieve_replaced(r), "nothing is there");
+        build_index();
+        ck_assert(retrieve_available(r, 14 * NS_PER_S));
+        ck_assert(retrieve_replaced(r));
 }
 END_TEST
 
@@ -116,6 +140,7 @@ START_TEST(a_deadline_that_has_passed_is_an_error_of_its_own) {
 
         build_index();
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_start(r), 0);
         job = ask(r, "gate", 1);
         ck_assert_int_eq(job->status, INDEX_E_DEADLINE);
         retrieve_release(r, job);
@@ -143,6 +168,7 @@ START_TEST(documents_keep_to_the_budget_of_tokens) {
 
         build_index();
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_start(r), 0);
         job = ask(r, "iron gate long wheel", soon());
         ck_assert_uint_eq(index_result_n(job->result), 2);
         ck_assert_uint_eq(documents_make(&documents, job->result, 2000), 2);
@@ -167,6 +193,7 @@ int main(void) {
         tcase_set_timeout(all, 60);
         tcase_add_checked_fixture(all, setup, teardown);
         tcase_add_test(all, an_index_that_is_not_there_is_said_and_found_later);
+        tcase_add_test(all, a_folder_in_the_place_of_another_is_told_apart_and_the_same_one_is_not);
         tcase_add_test(all, a_deadline_that_has_passed_is_an_error_of_its_own);
         tcase_add_test(all, there_are_as_many_jobs_as_were_asked_for);
         tcase_add_test(all, documents_keep_to_the_budget_of_tokens);
