@@ -240,11 +240,13 @@ static bool completion_take(
 
         io_uring_for_each_cqe(&loop->ring, head, cqe) {
                 *ret_op = io_uring_cqe_get_data(cqe);
-                if (tick_ended(loop, *ret_op))
-                        *ret_op = NULL;
                 *ret_res = cqe->res;
                 *ret_flags = cqe->flags;
                 io_uring_cq_advance(&loop->ring, 1);
+                if ((void *)*ret_op == loop && *ret_res != -EAGAIN)
+                        loop_give_up("bell", *ret_res);
+                if ((void *)*ret_op == loop || tick_ended(loop, *ret_op))
+                        *ret_op = NULL;
                 return true;
         }
         return false;
@@ -430,7 +432,7 @@ void loop_ring(struct loop *loop, int fd) {
 
         io_uring_prep_write(sqe, fd, &one, sizeof(one), (uint64_t)-1);
         io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
-        io_uring_sqe_set_data(sqe, NULL);
+        io_uring_sqe_set_data(sqe, loop); /* says: of a bell that could not be rung */
 }
 
 void loop_cancel(struct loop *loop, struct loop_op *op) {

@@ -262,7 +262,7 @@ def daemon():
             d.finish()
         except AssertionError as error:
             errors.append(error)
-    assert not errors, errors
+    assert not errors, "\n".join(str(e) for e in errors)
 
 
 ECHO = {"inference.workers": [{"name": "local", "kind": "echo"}], "inference.models": {"*": ["local"]}}
