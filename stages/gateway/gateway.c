@@ -224,12 +224,10 @@ static void publish(struct gateway *gw) {
 
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
                 if (ring_tx_pending(&gw->to_rag[lane]->tx) > 0) {
-                        FAULT(gw->w, "before_commit", NULL, 0);
                         submit_commit(gw, lane);
                         any = true;
                 }
                 if (ring_tx_pending(&gw->to_inference[lane]->tx) > 0) {
-                        FAULT(gw->w, "before_commit", NULL, 0);
                         ring_tx_commit(&gw->to_inference[lane]->tx);
                         any = true;
                 }

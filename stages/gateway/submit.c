@@ -120,7 +120,9 @@ static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LE
 void submit_commit(struct gateway *gw, uint32_t lane) {
         struct ring_tx *tx = &gw->to_rag[lane]->tx;
 
+        FAULT(gw->w, "before_commit", NULL, 0);
         ring_tx_commit(tx);
+        FAULT(gw->w, "record_committed", NULL, 0);
         table_committed(&gw->table, lane, tx->committed);
 }
 
