@@ -129,6 +129,8 @@ static int fault_act(const char *action) {
                         raise(signals[i].signo);
         if (strcmp(action, "exit") == 0)
                 _exit(1);
+        if (strncmp(action, "exit=", 5) == 0)
+                _exit((int)strtoul(action + 5, NULL, 10));
         while (strcmp(action, "hang") == 0)
                 sleep_ms(1000);
         if (strncmp(action, "sleep=", 6) == 0) {

@@ -53,6 +53,9 @@ START_TEST(signals_and_exits_happen_at_their_point_only) {
         ck_assert_int_eq(WEXITSTATUS(status_of("a:b:exit,rag:on_record:exit", "rag", "on_record",
                                          NULL, 1)),
                         1);
+        ck_assert_int_eq(WEXITSTATUS(status_of("rag:on_record:exit=71", "rag", "on_record", NULL,
+                                         1)),
+                        EXIT_SHARED_STATE);
         ck_assert_int_eq(status_of("", "rag", "on_record", NULL, 1), 0);
 }
 END_TEST
