@@ -276,8 +276,11 @@ static void print_place(const msgpack_object *p, const char *name, uint32_t name
 static void print_lane(const msgpack_object *lane) {
         const msgpack_object *stages = member(lane, "stages");
 
-        printf("lane %" PRIu64 "  in flight %" PRIu64 "\n", number(lane, "lane"),
-                        number(lane, "in_flight"));
+        printf("lane %" PRIu64 "  %.*s  in flight %" PRIu64, number(lane, "lane"),
+                        TEXT(member(lane, "state")), number(lane, "in_flight"));
+        if (number(lane, "resets") > 0)
+                printf("  resets %" PRIu64, number(lane, "resets"));
+        printf("\n");
         for (uint32_t i = 0; stages->type == MSGPACK_OBJECT_ARRAY && i < stages->via.array.size;
                         i++) {
                 const msgpack_object *p = &stages->via.array.ptr[i], *ring = member(p, "ring");

@@ -33,6 +33,7 @@
         C(shed_door, "requests refused: door full")                                                \
         C(shed_timeout, "requests refused: waited too long at the door")                           \
         C(shed_draining, "requests refused: draining")                                             \
+        C(shed_down, "requests refused: a stage of their lane is down")                            \
         C(refused, "requests refused for what they say")                                           \
         C(connections_total, "connections accepted")                                               \
         C(readers_cut, "readers cut because the log moved on")                                     \
@@ -51,6 +52,7 @@
         C(tokens_completion, "completion tokens")                                                  \
         C(log_lines_dropped, "log lines dropped because stderr would have blocked")                \
         C(restart_lost, "requests ended with worker_restarted")                                    \
+        C(reset_lost, "requests ended with internal because their lane was reset")                 \
         C(dead_letters, "requests given up after three deaths")                                    \
         G(in_flight, "requests held now")                                                          \
         G(connections, "connections open now")                                                     \

@@ -34,7 +34,16 @@ struct topology_ring {
         uint64_t bytes;
 };
 
-enum lane_state { LANE_RUNNING, LANE_RESETTING };
+/*
+ *   RUNNING --(supervisor: a stage is down)--> DOWN --(all five are ready)--> RUNNING
+ *   RUNNING, DOWN --(supervisor: shared state is inconsistent)--> RESETTING, with a new generation
+ *   RESETTING --(gateways have let go, objects made anew)--> RUNNING
+ */
+enum lane_state {
+        LANE_RUNNING,
+        LANE_RESETTING, /* found by a new supervisor: it makes the lane's objects anew */
+        LANE_DOWN,      /* gateways refuse what needs the lane; what it holds stays */
+};
 
 struct topology_shm {
         uint64_t magic, layout;
@@ -45,13 +54,26 @@ struct topology_shm {
         uint64_t arena_bytes, log_bytes;
         uint32_t slab_slots, n_slots_admission;
         uint64_t slab_units[LANE_STAGES_N];
-        alignas(LAYOUT_SEPARATION) mr_au64 lane_state[LANES_MAX]; /* enum lane_state | lane generation << 8 */
+        /* W: supervisor, which then rings the gateways.  R: gateways, each turn; telemetry.
+         * SYNC(lane.state) */
+        alignas(LAYOUT_SEPARATION) mr_au64 lane_state[LANES_MAX]; /* lane_word() */
         struct topology_proc procs[PROCS_MAX];
         struct topology_ring rings[RINGS_MAX];
 };
 
 uint64_t topology_bytes(void);
 int topology_check(const struct topology_shm *topology, uint64_t map_bytes);
+
+/* A lane's state and its generation (how often it was reset) in one word. */
+static inline uint64_t lane_word(enum lane_state state, uint64_t generation) {
+        return (uint64_t)state | generation << 8;
+}
+static inline enum lane_state lane_word_state(uint64_t word) {
+        return (enum lane_state)(word & 0xff);
+}
+static inline uint64_t lane_word_generation(uint64_t word) {
+        return word >> 8;
+}
 
 /* Process indexes: gateway slots, then lanes' stages in pipeline order, then telemetry. */
 static inline uint32_t topology_proc_gateway(uint32_t slot) {

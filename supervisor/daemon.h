@@ -25,6 +25,7 @@
 #include "supervisor/restart.h"
 #include "supervisor/sockets.h"
 #include "supervisor/spawn.h"
+#include "supervisor/tier.h"
 
 #define DAEMON_SETS_MAX 256
 #define ROLL_JOBS_MAX 8
@@ -56,13 +57,15 @@ struct process {
         uint32_t index; /* in the topology */
         enum mr_role role;
         uint32_t lane;
-        uint32_t place;      /* of a gateway, as the outside sees it; GATEWAY_NO_PLACE: none */
-        uint32_t left_place; /* closing: the one that it had */
-        bool wanted;         /* false: the spare gateway slot */
-        bool closing;        /* a gateway without a place, until the last of its requests has ended */
-        bool served;         /* it has been ready since its slot was the spare */
-        uint32_t core;       /* UINT32_MAX: none */
-        char *exe;           /* of `restart --exe`, owned; NULL: the one that was found at the start */
+        uint32_t place;       /* of a gateway, as the outside sees it; GATEWAY_NO_PLACE: none */
+        uint32_t left_place;  /* closing: the one that it had */
+        bool wanted;          /* false: the spare gateway slot */
+        bool closing;         /* a gateway without a place, until the last of its requests has ended */
+        bool served;          /* it has been ready since its slot was the spare */
+        bool held;            /* to be started when a lane's reset is over */
+        uint32_t broken_lane; /* whose memory makes this gateway exit; TIER_NO_LANE: not said */
+        uint32_t core;        /* UINT32_MAX: none */
+        char *exe;            /* of `restart --exe`, owned; NULL: the one that was found at the start */
 
         enum process_state state;
         bool draining, drained; /* DRAIN was sent, DRAINED came */
@@ -90,6 +93,14 @@ struct process {
         struct loop_timer start_timer; /* IDLE: when to start */
         struct loop_timer limit_timer; /* running: READY is late, or SIGKILL is due */
 };
+
+/* A lane that is being reset (lanes.c). */
+struct lane_reset {
+        bool resetting;
+        uint64_t left; /* gateways that have let go of it, a bit by process index */
+        uint64_t begun_ns;
+};
+static_assert(GATEWAY_SLOTS_MAX <= 32, "gateways are the first processes; a bit for each");
 
 enum daemon_phase { DAEMON_STARTING, DAEMON_RUNNING, DAEMON_ENDING, DAEMON_ENDED };
 
@@ -137,6 +148,8 @@ struct daemon {
 
         struct process procs[PROCS_MAX];
         uint32_t n_procs;
+        struct tier tier;
+        struct lane_reset lanes[LANES_MAX];
         struct roll_job jobs[ROLL_JOBS_MAX];
         uint32_t n_jobs;
         struct loop_timer roll_limit;
@@ -170,7 +183,7 @@ void process_leave(struct process *p);
 void process_kill(struct process *p, bool planned);
 /* SIGABRT for its last words, then SIGKILL. */
 void process_abort(struct process *p, const char *why);
-/* Clears timers: it will not be started again. */
+/* It will not be started again. */
 void process_forget(struct process *p);
 bool process_is_running(const struct process *p);
 /* `starting`, `ready`, `draining` or `down`. */
@@ -187,6 +200,23 @@ void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
 /* Sends as much of the start as the channel takes. 0: all of it; CHANNEL_E_AGAIN, CHANNEL_E_EOF,
  * -errno. */
 int handover_continue(struct process *p);
+/* The new objects of a lane, to a gateway that has left it. Likewise; CHANNEL_E_AGAIN: in part. */
+int handover_lane(struct process *p, uint32_t lane, uint64_t generation);
+
+/* ---- lanes.c ---- */
+
+/* After restart_died(): true when the death's consequences are taken care of here. */
+bool lanes_died(struct process *p, enum restart_cause cause, enum restart_order order);
+/* True: it must not start before a reset is over, and will be started then. */
+bool lanes_hold(struct process *p);
+/* CHANNEL_LANE_LEFT, CHANNEL_LANE_BROKEN */
+void lanes_on_message(struct process *p, uint32_t type, const void *bytes, uint32_t len);
+void lanes_advance(struct daemon *d);
+/* `running`, `resetting` or `down`. */
+const char *lanes_state_name(const struct daemon *d, uint32_t lane);
+bool lanes_all_run(const struct daemon *d);
+/* How often it was reset, also by supervisors that died. */
+uint64_t lanes_resets(const struct daemon *d, uint32_t lane);
 
 /* The same with arenas that came or went since; each one that came is answered with TAKEN. */
 int handover_arenas(struct process *p);

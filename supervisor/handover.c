@@ -158,6 +158,21 @@ static int send_one(struct process *p, const struct handover *at, bool *ret_last
         return -EPROTO;
 }
 
+int handover_lane(struct process *p, uint32_t lane, uint64_t generation) {
+        const struct memory *m = &p->d->memory;
+        struct channel_lane message = {.lane = lane, .generation = generation};
+
+        for (uint32_t i = 0; i < m->n_objects; i++) {
+                int r = 0;
+
+                if (topology_object_lane(m->topology, &m->objects[i]) == lane)
+                        r = send_granted(p, i);
+                if (r)
+                        return r;
+        }
+        return channel_send(p->channel, CHANNEL_LANE, 0, &message, sizeof(message), -1);
+}
+
 int handover_continue(struct process *p) {
         struct handover *at = &p->handover;
 

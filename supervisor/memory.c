@@ -150,6 +150,66 @@ static int make_all(struct memory *m, struct report *report) {
         return 0;
 }
 
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+uint64_t memory_lane(const struct memory *m, uint32_t lane) {
+        return atomic_load_explicit(&m->shared->lane_state[lane], memory_order_relaxed);
+}
+
+void memory_lane_set(
+                struct memory *m, uint32_t lane, enum lane_state state, uint64_t generation) {
+        /* SYNC(lane.state): the gateways are rung after this store -> lanes_turn(). */
+        atomic_store_explicit(&m->shared->lane_state[lane], lane_word(state, generation),
+                        memory_order_release);
+}
+
+static bool goes_with(const struct memory *m, uint32_t i, uint32_t lane) {
+        return topology_object_lane(m->topology, &m->objects[i]) == lane;
+}
+
+int memory_lane_remake(struct memory *m, uint32_t lane) {
+        char name[SEGMENT_NAME_MAX];
+        int n = 0, r = 0;
+
+        /* All of the old first: there may be no room for both. */
+        for (uint32_t i = 0; i < m->n_objects; i++) {
+                if (!goes_with(m, i, lane))
+                        continue;
+                segment_close(&m->fds[i]);
+                if (segment_name(name, m->instance, m->objects[i].name) == 0)
+                        unlink_one(name, &n);
+        }
+        for (uint32_t i = 0; r == 0 && i < m->n_objects; i++)
+                if (goes_with(m, i, lane))
+                        r = make_object(m, i);
+        return r;
+}
+
+/* What the dead supervisor knew of the lanes: a reset that it did not finish is finished; a stage
+ * that was down is tried again. */
+static int adopt_lanes(struct memory *m, struct report *report) {
+        for (uint32_t lane = 0; lane < m->topology->n_lanes; lane++) {
+                uint64_t word = memory_lane(m, lane);
+                int r = 0;
+
+                if (lane_word_state(word) == LANE_RESETTING) {
+                        log_warn("lane_reset", "lane=%u what=\"begun by a supervisor that died; "
+                                               "repeated\"",
+                                        lane);
+                        r = memory_lane_remake(m, lane);
+                }
+                if (r < 0) {
+                        report_set(report,
+                                        "cannot make the shared memory of lane %u of instance "
+                                        "\"%s\" anew: %s",
+                                        lane, m->instance, strerror(-r));
+                        return MEMORY_E_USER;
+                }
+                memory_lane_set(m, lane, LANE_RUNNING, lane_word_generation(word));
+        }
+        return 0;
+}
+
 /* ---- leftovers ------------------------------------------------------------------------------- */
 
 enum leftover { LEFTOVER_NONE, LEFTOVER_UNFINISHED, LEFTOVER_OTHER, LEFTOVER_SAME };
@@ -159,7 +219,13 @@ static void count_one(const char *name, void *ctx) {
         ++*(int *)ctx;
 }
 
-static enum leftover look(const struct memory *m, uint64_t *ret_generation) {
+/* What is taken over from a topology that is the same. */
+struct inherited {
+        uint64_t generation;
+        uint64_t lanes[LANES_MAX]; /* lane_word() */
+};
+
+static enum leftover look(const struct memory *m, struct inherited *ret) {
         struct topology_shm *head = NULL;
         char name[SEGMENT_NAME_MAX];
         enum leftover found = LEFTOVER_UNFINISHED;
@@ -180,7 +246,10 @@ static enum leftover look(const struct memory *m, uint64_t *ret_generation) {
                 found = LEFTOVER_OTHER;
         if (len == (ssize_t)sizeof(*head) && topology_check(head, topology_bytes()) == 0 &&
                         head->hash == m->topology->hash) {
-                *ret_generation = head->generation;
+                ret->generation = head->generation;
+                for (uint32_t lane = 0; lane < LANES_MAX; lane++)
+                        ret->lanes[lane] = atomic_load_explicit(
+                                        &head->lane_state[lane], memory_order_relaxed);
                 found = LEFTOVER_SAME;
         }
         free(head);
@@ -219,11 +288,20 @@ static int open_one(struct memory *m, uint32_t i, bool *spared) {
         return 0;
 }
 
-static int open_all(struct memory *m) {
+/* Of a lane that was being reset nothing is taken over. */
+static bool is_being_reset(const struct memory *m, const struct inherited *was, uint32_t i) {
+        uint32_t lane = topology_object_lane(m->topology, &m->objects[i]);
+
+        return lane != TOPOLOGY_NO_LANE && lane_word_state(was->lanes[lane]) == LANE_RESETTING;
+}
+
+static int open_all(struct memory *m, const struct inherited *was) {
         bool spared = false;
         int r;
 
         for (uint32_t i = 0; i < m->n_objects; i++) {
+                if (is_being_reset(m, was, i))
+                        continue;
                 r = open_one(m, i, &spared);
                 if (r == 0)
                         continue;
@@ -237,8 +315,8 @@ static int open_all(struct memory *m) {
 
 /* 0 and m->adopted, or 0 and nothing is left of the dead instance. */
 static int settle_leftovers(struct memory *m, bool discard, struct report *report) {
-        uint64_t generation = 0;
-        enum leftover found = look(m, &generation);
+        struct inherited was = {.generation = 0};
+        enum leftover found = look(m, &was);
 
         if (found == LEFTOVER_NONE)
                 return 0;
@@ -258,10 +336,10 @@ static int settle_leftovers(struct memory *m, bool discard, struct report *repor
                                 m->instance);
                 return MEMORY_E_USER;
         }
-        if (found == LEFTOVER_SAME && open_all(m) == 0) {
-                m->topology->generation = generation;
+        if (found == LEFTOVER_SAME && open_all(m, &was) == 0) {
+                m->topology->generation = was.generation;
                 m->adopted = true;
-                log_info("adopt", "objects=%u generation=%" PRIu64, m->n_objects, generation);
+                log_info("adopt", "objects=%u generation=%" PRIu64, m->n_objects, was.generation);
                 return 0;
         }
         log_warn("leftover", "unfinished=1 removed=%d", unlink_all(m->instance));
@@ -274,6 +352,15 @@ static uint64_t new_generation(void) {
         uint64_t generation = (uint64_t)time(NULL) & GENERATION_MASK;
 
         return generation ? generation : 1;
+}
+
+static int map_topology(struct memory *m) {
+        void *map;
+        int r = segment_map(m->fds[0].rw, topology_bytes(), true, false, &map);
+
+        if (r == 0)
+                m->shared = map;
+        return r;
 }
 
 static int map_counters(struct memory *m) {
@@ -371,7 +458,9 @@ int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct
                 memory_close(&m, false);
                 return r;
         }
-        r = map_counters(&m);
+        r = map_topology(&m);
+        if (r == 0)
+                r = map_counters(&m);
         if (r) {
                 report_set(report, "cannot map the counters of instance \"%s\": %s", m.instance,
                                 strerror(-r));
@@ -379,6 +468,12 @@ int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct
                 return MEMORY_E_USER;
         }
         number_arenas(&m);
+        if (m.adopted)
+                r = adopt_lanes(&m, report);
+        if (r) {
+                memory_close(&m, false);
+                return r;
+        }
         *ret = m;
         return 0;
 }
@@ -389,6 +484,7 @@ void memory_close(struct memory *m, bool unlink) {
         for (uint32_t p = 0; p < PROCS_MAX; p++)
                 if (m->counters[p])
                         segment_unmap((void *)(uintptr_t)m->counters[p], counters_bytes());
+        segment_unmap(m->shared, topology_bytes());
         for (uint32_t i = 0; m->fds && i < m->n_objects; i++)
                 segment_close(&m->fds[i]);
         free(m->fds);

@@ -5,11 +5,12 @@
  * Units   bytes
  * Owner   the supervisor, which must hold the instance lock; workers get copies of descriptors
  * Errors  0, or MEMORY_E_USER with one line; then nothing that was made here is left behind
- * Limits  maps counters for reading for as long as it lives; everything else only while it formats
- *         or checks it
+ * Limits  maps counters for reading, and the topology for its lane words, for as long as it lives;
+ *         everything else only while it formats or checks it
  *
  * What a dead instance left    topology missing or without its magic: never finished, removed
  *                              same layout and topology hash: taken over, nothing is formatted
+ *                              same, but a lane is RESETTING: what goes with that lane is made anew
  *                              anything else: refused, unless `discard` says to remove it
  * The topology object is made last and its magic stored last, so a half-made instance shows as
  * such; it is unlinked first.
@@ -31,6 +32,7 @@ enum memory_error { MEMORY_E_USER = 1 };
 struct memory {
         char instance[64];
         struct topology_shm *topology; /* private copy */
+        struct topology_shm *shared;   /* the object, for memory_lane_set() alone */
         struct topology_object *objects;
         struct segment_fds *fds; /* by object */
         uint32_t n_objects;
@@ -45,5 +47,14 @@ int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct
 /* The arena of a slot that comes into use, or goes out of it. 0 or -errno (-ENOSPC: no room). */
 int memory_arena_make(struct memory *memory, uint32_t slot);
 void memory_arena_drop(struct memory *memory, uint32_t slot);
+
+/* enum lane_state and generation, as lane_word() packs them. */
+uint64_t memory_lane(const struct memory *memory, uint32_t lane);
+void memory_lane_set(
+                struct memory *memory, uint32_t lane, enum lane_state state, uint64_t generation);
+/* Unlinks whatever there is of a lane's rings, slabs and log and makes them anew. Nobody may have
+ * them mapped any more, or there is not the room. 0 or -errno. */
+int memory_lane_remake(struct memory *memory, uint32_t lane);
+
 /* Closes and unmaps; unlinks every object when nothing of it is to be taken over. Zeroed: no-op. */
 void memory_close(struct memory *memory, bool unlink);

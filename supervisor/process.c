@@ -48,7 +48,7 @@ const char *process_tag(const struct process *p) {
 const char *process_state_name(const struct process *p) {
         if (p->state == PROCESS_READY)
                 return p->draining || p->closing || p->leaving ? "draining" : "ready";
-        if (p->state == PROCESS_STARTING)
+        if (p->state == PROCESS_STARTING || p->held)
                 return "starting";
         return p->restart.state == RESTART_WAITING || p->restart.state == RESTART_STARTING
                                ? "starting"
@@ -134,13 +134,7 @@ static void obey(struct process *p, enum restart_order order) {
                 if (d->phase == DAEMON_STARTING)
                         ending_stop(d, 2);
                 return;
-        case ORDER_ESCALATE:
-                log_error("escalate",
-                                "%s last_exit=\"%s\" what=\"restarting this process alone does not "
-                                "help, the "
-                                "daemon ends\"",
-                                process_tag(p), p->last_exit);
-                ending_stop(d, 1);
+        case ORDER_ESCALATE: /* lanes_died() has seen to it */
                 return;
         }
         if (d->phase == DAEMON_ENDED)
@@ -148,11 +142,27 @@ static void obey(struct process *p, enum restart_order order) {
         loop_timer_set(d->loop, &p->start_timer, p->restart.at_ns);
 }
 
+static void judge(
+                struct process *p, const struct restart_policy *policy, enum restart_cause cause) {
+        uint64_t now = loop_now_ns(p->d->loop);
+        enum restart_order order = restart_died(
+                        &p->restart, policy, cause, now, (uint32_t)rand_r(&p->d->random));
+
+        if (lanes_died(p, cause, order))
+                return;
+        /* Nothing hangs on it, so nothing is done for it but to try again. */
+        if (order == ORDER_ESCALATE)
+                order = restart_stay_down(&p->restart, policy, now);
+        obey(p, order);
+}
+
 /* Reaped, and the loop has let go of its descriptors: what now? */
 static void settle(struct process *p) {
         struct daemon *d = p->d;
         struct restart_policy policy = {.burst = (uint32_t)d->settings->supervisor.restart_burst,
-                        .window_ns = d->settings->supervisor.restart_window_s * NS_PER_S};
+                        .window_ns = d->settings->supervisor.restart_window_s * NS_PER_S,
+                        .retry_ns = RESTART_RETRY_NS,
+                        .give_up_ns = RESTART_GIVE_UP_NS};
         bool asked = p->leaving, drained = p->drained;
         enum restart_cause cause;
 
@@ -177,9 +187,9 @@ static void settle(struct process *p) {
         ring_neighbours(p);
         if (gateways_ended(p, drained))
                 log_info("spare", "slot=%u", p->index);
-        else if (d->phase != DAEMON_ENDED && !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
-                obey(p, restart_died(&p->restart, &policy, cause, loop_now_ns(d->loop),
-                                        (uint32_t)rand_r(&d->random)));
+        else if (d->phase != DAEMON_ENDED &&
+                        !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
+                judge(p, &policy, cause);
         p->pid = 0;
         daemon_changed(p);
 }
@@ -249,6 +259,8 @@ static void on_message(
                         if (*t < ' ' || *t == '"')
                                 *t = ' ';
                 log_error("failed", "%s why=\"%s\"", process_tag(p), text);
+        } else if (head->type == CHANNEL_LANE_LEFT || head->type == CHANNEL_LANE_BROKEN) {
+                lanes_on_message(p, head->type, text, len);
         } else {
                 log_warn("channel", "%s what=unknown_message type=%u", process_tag(p), head->type);
         }
@@ -368,7 +380,7 @@ void process_start(struct process *p) {
         struct spawned s;
         int r;
 
-        if (process_is_running(p) || !p->wanted)
+        if (process_is_running(p) || !p->wanted || lanes_hold(p))
                 return;
         loop_timer_clear(d->loop, &p->start_timer);
         r = spawn(p, &s);
@@ -381,6 +393,7 @@ void process_start(struct process *p) {
         p->pidfd = s.pidfd;
         p->channel = s.channel;
         p->state = PROCESS_STARTING;
+        p->broken_lane = TIER_NO_LANE;
         p->epoch = next_epoch(p);
         p->n_starts++;
         p->started_ns = clock_now_ns();
@@ -461,6 +474,7 @@ void process_abort(struct process *p, const char *why) {
 }
 
 void process_forget(struct process *p) {
+        p->held = false;
         loop_timer_clear(p->d->loop, &p->start_timer);
         if (!process_is_running(p))
                 loop_timer_clear(p->d->loop, &p->limit_timer);
@@ -496,6 +510,7 @@ void process_init(struct process *p, struct daemon *d, uint32_t index) {
         p->wanted = row->role != ROLE_GATEWAY; /* those come next */
         p->core = topology_core(d->memory.topology, d->settings->pin, index, d->cores, d->n_cores);
         p->pidfd = p->channel = p->bell = -1;
+        p->broken_lane = TIER_NO_LANE;
         p->exit_op = (struct loop_op){.fn = on_exit_event, .owner = p};
         p->channel_op = (struct loop_op){.fn = on_channel, .owner = p};
         p->room_op = (struct loop_op){.fn = on_room, .owner = p};

@@ -98,6 +98,20 @@ static enum restart_order renew(struct restart *restart, uint64_t now_ns) {
         return start_at(restart, restart->renewed_ns);
 }
 
+static enum restart_order retry_later(
+                struct restart *restart, const struct restart_policy *policy, uint64_t now_ns) {
+        restart->state = RESTART_DOWN;
+        restart->at_ns = now_ns + policy->retry_ns;
+        return ORDER_RETRY;
+}
+
+enum restart_order restart_stay_down(
+                struct restart *restart, const struct restart_policy *policy, uint64_t now_ns) {
+        restart->down_ns = now_ns;
+        restart->n_recovery = 0;
+        return retry_later(restart, policy, now_ns);
+}
+
 enum restart_order restart_died(struct restart *restart, const struct restart_policy *policy,
                 enum restart_cause cause, uint64_t now_ns, uint32_t jitter) {
         bool was_ready = restart->state == RESTART_READY;
@@ -122,11 +136,9 @@ enum restart_order restart_died(struct restart *restart, const struct restart_po
         if (count_death(restart, policy, now_ns)) {
                 if (restart->down_ns == 0)
                         restart->down_ns = now_ns;
-                if (now_ns - restart->down_ns >= RESTART_GIVE_UP_NS)
+                if (now_ns - restart->down_ns >= policy->give_up_ns)
                         return ORDER_ESCALATE;
-                restart->state = RESTART_DOWN;
-                restart->at_ns = now_ns + RESTART_RETRY_NS;
-                return ORDER_RETRY;
+                return retry_later(restart, policy, now_ns);
         }
         if (healthy_ns >= RESTART_HEALTHY_NS)
                 return start_at(restart, now_ns);

@@ -13,8 +13,9 @@
  *
  * Policy  no delay after 5 s of being ready, or when another process caused the death; else
  *         10 ms * 2^k, at most 5 s, +-20 %; k starts again after 60 s of being ready. More than
- *         `burst` deaths within the window: DOWN, one attempt every 30 s. Escalation: shared state
- * is inconsistent, three crashes in recovery, or DOWN for 5 minutes.
+ *         `burst` deaths within the window: DOWN, one attempt every `retry` (30 s). Escalation
+ *         (tier.h): shared state is inconsistent, three crashes in recovery, or DOWN for `give_up`
+ *         (5 minutes).
  */
 #pragma once
 
@@ -78,6 +79,8 @@ struct restart {
 struct restart_policy {
         uint32_t burst;
         uint64_t window_ns;
+        uint64_t retry_ns;   /* RESTART_RETRY_NS, of tests less */
+        uint64_t give_up_ns; /* RESTART_GIVE_UP_NS */
 };
 
 enum restart_order {
@@ -93,3 +96,6 @@ void restart_ready(struct restart *restart, uint64_t now_ns);
 /* jitter: any random number. */
 enum restart_order restart_died(struct restart *restart, const struct restart_policy *policy,
                 enum restart_cause cause, uint64_t now_ns, uint32_t jitter);
+/* Instead of an escalation: it stays DOWN, and is tried again. */
+enum restart_order restart_stay_down(
+                struct restart *restart, const struct restart_policy *policy, uint64_t now_ns);

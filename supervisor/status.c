@@ -56,7 +56,7 @@ static uint64_t sum_of_gateways(const struct daemon *d, enum counter which) {
 const char *status_state(const struct daemon *d) {
         if (d->phase >= DAEMON_ENDING)
                 return "draining";
-        if (d->phase == DAEMON_STARTING)
+        if (d->phase == DAEMON_STARTING || !lanes_all_run(d))
                 return "degraded";
         for (uint32_t i = 0; i < d->n_procs; i++)
                 if (d->procs[i].wanted && strcmp(process_state_name(&d->procs[i]), "down") == 0)
@@ -113,8 +113,10 @@ static void pack_lane(msgpack_packer *pk, const struct daemon *d, uint32_t lane)
         const struct process *first = &d->procs[topology_proc_stage(t, lane, ROLE_RAG)];
         bool pinned = d->settings->pin == SETTINGS_PIN_LANE;
 
-        msgpack_pack_map(pk, 4);
+        msgpack_pack_map(pk, 6);
         pack_key_u64(pk, "lane", lane);
+        pack_key_text(pk, "state", lanes_state_name(d, lane));
+        pack_key_u64(pk, "resets", lanes_resets(d, lane));
         pack_key_known(pk, "core", pinned, first->core);
         pack_key_u64(pk, "in_flight", lane_in_flight(d, lane));
         pack_text(pk, "stages");
@@ -151,7 +153,8 @@ static void pack_requests(msgpack_packer *pk, const struct daemon *d) {
         pack_key_u64(pk, "shed",
                         sum_of_gateways(d, COUNTER_shed_door) +
                                         sum_of_gateways(d, COUNTER_shed_timeout) +
-                                        sum_of_gateways(d, COUNTER_shed_draining));
+                                        sum_of_gateways(d, COUNTER_shed_draining) +
+                                        sum_of_gateways(d, COUNTER_shed_down));
         pack_key_u64(pk, "cancelled", cancelled);
         pack_key_u64(pk, "in_flight", in_flight);
         pack_key_u64(pk, "dead_letters", sum_of(d, COUNTER_dead_letters));

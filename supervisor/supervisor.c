@@ -129,6 +129,7 @@ void daemon_changed(struct process *p) {
                 roll_advance(d);
         else if (d->phase == DAEMON_ENDING)
                 ending_advance(d);
+        lanes_advance(d);
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -313,6 +314,7 @@ static void say_sandbox(void) {
 
 static void run(struct daemon *d) {
         d->begun_ns = clock_now_ns();
+        tier_init(&d->tier);
         d->random = (uint32_t)d->begun_ns ^ (uint32_t)getpid();
         d->signal_op = (struct loop_op){.fn = on_signal, .owner = d};
         d->watch_timer = (struct loop_timer){.fn = on_watch, .owner = d};

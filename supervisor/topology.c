@@ -258,6 +258,25 @@ uint64_t topology_shm_bytes(const struct settings *s) {
         return sum;
 }
 
+uint32_t topology_object_lane(const struct topology_shm *t, const struct topology_object *object) {
+        switch (object->kind) {
+        case OBJECT_RING_PROD:
+        case OBJECT_RING_CONS:
+                return t->rings[object->a - 1].lane;
+        case OBJECT_SLAB:
+        case OBJECT_LOG:
+                return object->a;
+        case OBJECT_TOPOLOGY:
+        case OBJECT_ADMISSION:
+        case OBJECT_ARENA:
+        case OBJECT_COUNTERS:
+        case OBJECT_SIDE:
+        case OBJECTS_N:
+                break;
+        }
+        return TOPOLOGY_NO_LANE;
+}
+
 /* ---- who may map what ------------------------------------------------------------------------ */
 
 static enum topology_right ring_right(

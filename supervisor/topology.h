@@ -56,6 +56,10 @@ uint64_t topology_sum(
 /* How much shared memory an instance with these settings takes; 0 when it cannot be laid out. */
 uint64_t topology_shm_bytes(const struct settings *s);
 
+/* The lane that an object goes with when that lane is reset; TOPOLOGY_NO_LANE: it stays. */
+#define TOPOLOGY_NO_LANE UINT32_MAX
+uint32_t topology_object_lane(const struct topology_shm *t, const struct topology_object *object);
+
 enum topology_right topology_grant(
                 const struct topology_shm *t, const struct topology_object *object, uint32_t proc);
 /* Whether two processes share a ring. */

@@ -9,7 +9,8 @@
  *
  * Order at the start: HELLO, SETTINGS*, OBJECT*, BELL*, LISTENER*, LOCK, START from the supervisor;
  * READY (or FAILED) from the worker. Later: DRAIN, CLOSE, CUT, LEAVE, OBJECT (arenas; TAKEN comes
- * back), or end of file (supervisor gone: leave).
+ * back), or end of file (supervisor gone: leave). A lane that is reset: LANE_LEFT from each gateway,
+ * then OBJECT* and LANE to each of them.
  */
 #pragma once
 
@@ -36,6 +37,9 @@ enum channel_type {
         CHANNEL_CUT,       /* gateway: second signal: each open answer ends with one `draining` */
         CHANNEL_CLOSE,     /* gateway: another one has its place: let nobody in, finish, say DRAINED */
         CHANNEL_TAKEN,     /* worker: an object that came after START is mapped */
+        CHANNEL_LANE,      /* struct channel_lane, to a gateway: its new objects have been sent */
+        CHANNEL_LANE_LEFT, /* likewise, from a gateway: nothing of the lane is mapped any more */
+        CHANNEL_LANE_BROKEN, /* likewise: whose memory it is that makes it exit with 71 next */
 };
 
 struct channel_head {
@@ -73,6 +77,11 @@ enum channel_listener_kind { LISTENER_SOCKET = 1, LISTENER_TELEMETRY = 2, LISTEN
 struct channel_listener {
         uint32_t kind;
         uint32_t rsv;
+};
+
+struct channel_lane {
+        uint32_t lane, rsv;
+        uint64_t generation; /* LANE_BROKEN: 0 */
 };
 
 enum channel_error { CHANNEL_E_EOF = 1, CHANNEL_E_AGAIN };

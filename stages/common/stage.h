@@ -65,6 +65,9 @@ struct stage_ops {
         void (*close)(struct worker *w);
         /* Is nothing in flight here? Asked after DRAIN and CLOSE, each turn. */
         bool (*drained)(struct worker *w);
+        /* A lane that this process left (worker_leave_lane) is back: its new objects are mapped,
+         * its rings attached. NULL: it serves no lane but its own. */
+        void (*lane)(struct worker *w, uint32_t lane, uint64_t generation);
         /* LEAVE: everything is published. NULL: nothing to do (nor for attach). */
         void (*fini)(struct worker *w);
 };
@@ -73,10 +76,12 @@ struct stage_ops {
 struct worker_in {
         struct ring_rx rx;
         const struct topology_ring *ring;
+        struct ring_map back; /* of a lane that comes back: mapped, not attached yet */
 };
 struct worker_out {
         struct ring_tx tx;
         const struct topology_ring *ring;
+        struct ring_map back;
         bool blocked;        /* set by a turn that waits for room; cleared before each turn */
         uint32_t want_n;     /* room for so many records (0 counts as 1) */
         uint64_t want_bytes; /* of together so many bytes; as ring_tx_room() was asked */
@@ -111,7 +116,10 @@ struct worker {
         uint64_t arena_view_bytes[GATEWAY_SLOTS_MAX];
         struct log_shm *log; /* stream: its own; else NULL */
         uint64_t log_map_bytes;
-        struct log_view logs[LANES_MAX];                    /* gateway: each lane's */
+        struct log_view logs[LANES_MAX]; /* gateway: each lane's; shm NULL while it is reset */
+        uint64_t log_view_bytes[LANES_MAX];
+        int half_ring_fd; /* of a new ring whose consumer's object has yet to come; -1: none */
+        uint32_t half_ring;
         const struct counters_shm *all_counters[PROCS_MAX]; /* telemetry */
         const struct side_shm *all_sides[PROCS_MAX];        /* telemetry */
 
@@ -143,6 +151,11 @@ void worker_renew(struct worker *w, const char *why);
 
 /* Shared memory is inconsistent: logs, stores last words, exits EXIT_SHARED_STATE. */
 _Noreturn void worker_fail(struct worker *w, const char *what, int error);
+/* Likewise, for a process that serves several lanes: it is that lane's memory. */
+_Noreturn void worker_fail_lane(struct worker *w, uint32_t lane, const char *what, int error);
+/* The lane is being reset: unmaps its rings and its log, drops what was not committed, and tells
+ * the supervisor. Its rings are not to be touched until ops->lane() says that it is back. */
+void worker_leave_lane(struct worker *w, uint32_t lane, uint64_t generation);
 
 /* Fault points, compiled in by -Dfaults=true only; docs/faults.md has them all. FAULT_AT: where the
  * worker is out of sight. */

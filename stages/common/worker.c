@@ -17,6 +17,7 @@
 #define SLEEP_MAX_NS NS_PER_S
 /* Counters are mirrored before each sleep, and every so many busy turns. */
 #define MIRROR_TURNS 64u
+#define LANE_ANY UINT32_MAX
 
 /* Where an input or output stood: what was counted, and whether it has refused a sleep. */
 struct seen {
@@ -38,6 +39,24 @@ struct life {
         uint8_t buf[CHANNEL_BYTES];
 };
 
+/* Nothing of what these rings say now is counted again. */
+static void see_from_here(struct life *life, uint32_t lane) {
+        struct worker *w = &life->w;
+
+        for (uint32_t i = 0; i < w->n_in; i++) {
+                if (lane != LANE_ANY && w->in[i].ring->lane != lane)
+                        continue;
+                life->in[i] = (struct seen){.moved = w->in[i].rx.rd};
+                w->in[i].rx.owed = &life->owed;
+        }
+        for (uint32_t i = 0; i < w->n_out; i++) {
+                if (lane != LANE_ANY && w->out[i].ring->lane != lane)
+                        continue;
+                life->out[i] = (struct seen){.moved = w->out[i].tx.committed};
+                w->out[i].tx.owed = &life->owed;
+        }
+}
+
 /* ---- the channel -------------------------------------------------------------------------------
  */
 
@@ -51,33 +70,62 @@ static void say(enum channel_type type, const char *text) {
 
 /* Gateways come and go, and their arenas with them. Who has not mapped one must not be sent what
  * refers to it, so the supervisor waits for the answer; without one it starts no gateway there. */
-static void on_object(struct worker *w, const void *bytes, uint32_t len, int fd) {
-        struct channel_object object;
+static void on_arena(struct worker *w, const struct channel_object *object, int fd) {
         char why[WORKER_WHY_BYTES];
 
-        if (len == sizeof(object))
-                memcpy(&object, bytes, len);
-        if (len != sizeof(object) || object.kind != OBJECT_ARENA || object.writable ||
-                        (fd < 0) != (object.bytes == 0)) {
-                log_broken("channel", "what=object len=%u", len);
+        if (object->bytes == 0) {
+                worker_unmap_arena(w, object->a);
                 return;
         }
-        if (object.bytes == 0) {
-                worker_unmap_arena(w, object.a);
-                return;
-        }
-        int r = worker_map_object(w, &object, fd, why);
+        int r = worker_map_object(w, object, fd, why);
         if (r == 0)
                 say(CHANNEL_TAKEN, NULL);
         else
-                log_error("arena", "slot=%u error=\"%s\"", object.a, r > 0 ? why : strerror(-r));
+                log_error("arena", "slot=%u error=\"%s\"", object->a, r > 0 ? why : strerror(-r));
 }
 
-static void on_message(struct life *life, uint32_t type, uint32_t len, int fd) {
+static int fail_errno(const char *what, int error);
+
+static void on_object(struct worker *w, const void *bytes, uint32_t len, int *fd) {
+        struct channel_object object;
+        int r = -EPROTO;
+
+        if (len == sizeof(object))
+                memcpy(&object, bytes, len);
+        if (len != sizeof(object) || (*fd < 0) != (object.bytes == 0))
+                log_broken("channel", "what=object len=%u", len);
+        else if (object.kind == OBJECT_ARENA && !object.writable)
+                on_arena(w, &object, *fd);
+        else if (w->ops->lane && (r = worker_lane_object(w, &object, fd)) != 0)
+                _exit(fail_errno("object of a lane", r));
+        else if (!w->ops->lane)
+                log_broken("channel", "what=object kind=%u", object.kind);
+}
+
+/* A successor is given everything anew, so who cannot take a lane up again makes way for it. */
+static void on_lane(struct life *life, uint32_t len) {
+        struct worker *w = &life->w;
+        struct channel_lane lane;
+
+        if (len != sizeof(lane) || !w->ops->lane) {
+                log_broken("channel", "what=lane len=%u", len);
+                return;
+        }
+        memcpy(&lane, life->buf, len);
+        int r = worker_enter_lane(w, lane.lane);
+        if (r < 0)
+                _exit(fail_errno("lane", r));
+        see_from_here(life, lane.lane);
+        w->ops->lane(w, lane.lane, lane.generation);
+}
+
+static void on_message(struct life *life, uint32_t type, uint32_t len, int *fd) {
         struct worker *w = &life->w;
 
         if (type == CHANNEL_OBJECT)
                 on_object(w, life->buf, len, fd);
+        else if (type == CHANNEL_LANE)
+                on_lane(life, len);
         else if (type == CHANNEL_DRAIN) {
                 life->drained_sent = false;
                 if (!w->draining && w->ops->drain)
@@ -109,7 +157,7 @@ static void on_channel(struct loop_op *op, int res, uint32_t flags) {
                 /* The supervisor has gone. What is published is safe, whoever adopts it. */
                 if (r != 0)
                         _exit(EXIT_DRAINED);
-                on_message(life, head.type, len, fd);
+                on_message(life, head.type, len, &fd);
                 if (fd >= 0)
                         close(fd);
         }
@@ -209,6 +257,10 @@ static bool arm_inputs(struct life *life) {
         for (uint32_t i = 0; i < w->n_in; i++) {
                 struct ring_rx *rx = &w->in[i].rx;
                 struct seen *seen = &life->in[i];
+                if (!rx->map.cons) { /* of a lane that is being reset */
+                        seen->armed = false;
+                        continue;
+                }
                 seen->armed = ring_rx_may_sleep(rx);
                 if (seen->armed) {
                         seen->refused = 0;
@@ -260,6 +312,13 @@ static void disarm(struct life *life) {
                         ring_tx_disarm(&w->out[i].tx);
 }
 
+/* What is no record's doing is no lost wake-up: the turn finds it and knows what to do. */
+static bool head_is_possible(const struct ring_rx *rx) {
+        uint64_t head = atomic_load_explicit(&rx->map.prod->head, memory_order_relaxed);
+
+        return head - rx->tail <= rx->map.geo.n;
+}
+
 /* A record in a ring that was armed: its producer should have rung. */
 static const struct worker_in *unrung_input(const struct life *life) {
         for (uint32_t i = 0; i < life->w.n_in; i++) {
@@ -284,7 +343,7 @@ static int sleep_once(struct life *life) {
                 if (r != 0 || w->leaving || loop_now_ns(w->loop) < until)
                         return r;
                 const struct worker_in *unrung = unrung_input(life);
-                if (!unrung)
+                if (!unrung || !head_is_possible(&unrung->rx))
                         return 0;
                 if (suspected) {
                         counters_add(w->counters, COUNTER_tripwire, 1);
@@ -422,16 +481,9 @@ static int begin(struct life *life) {
                 return fail_errno("attach", r);
         FAULT(w, "in_recovery", incarnation, len);
         r = w->ops->attach ? w->ops->attach(w) : 0;
-        if (r < 0)
-                return fail_errno("recovery", r);
-        for (uint32_t i = 0; i < w->n_in; i++) {
-                life->in[i] = (struct seen){.moved = w->in[i].rx.rd};
-                w->in[i].rx.owed = &life->owed;
-        }
-        for (uint32_t i = 0; i < w->n_out; i++) {
-                life->out[i] = (struct seen){.moved = w->out[i].tx.committed};
-                w->out[i].tx.owed = &life->owed;
-        }
+        if (r < 0) /* the layout is this build's: what stands in it makes no sense */
+                return fail_errno("recovery", r == -EPROTO ? -EBADMSG : r);
+        see_from_here(life, LANE_ANY);
         uint64_t timeout_ns = w->settings->supervisor.heartbeat_timeout_ms * NS_PER_MS;
         life->sleep_ns = timeout_ns / 4 < SLEEP_MAX_NS ? timeout_ns / 4 : SLEEP_MAX_NS;
         life->bell = (struct loop_op){.fn = on_bell, .owner = life};
@@ -475,7 +527,7 @@ int worker_main(const struct stage_ops *ops, int argc, char **argv) {
         if (!life)
                 return 1;
         life->w.ops = ops;
-        life->w.lock_fd = -1;
+        life->w.lock_fd = life->w.half_ring_fd = -1;
         for (uint32_t i = 0; i < PROCS_MAX; i++)
                 life->w.bells[i] = -1;
         for (size_t i = 0; i < sizeof(life->w.listeners) / sizeof(life->w.listeners[0]); i++)

@@ -27,7 +27,19 @@ int worker_map_object(struct worker *w, const struct channel_object *object, int
 void worker_unmap_arena(struct worker *w, uint32_t slot);
 /* Attaches all rings; 0 or -errno (-EBADMSG: shared memory is inconsistent). */
 int worker_attach_rings(struct worker *w);
+int worker_attach_in(struct worker *w, struct worker_in *in, bool blame);
+int worker_attach_out(struct worker *w, struct worker_out *out);
 void worker_close(struct worker *w);
+
+/* ---- worker_lane.c: the lanes of a process that serves several ---- */
+
+/* Tells the supervisor whose memory is inconsistent, before this process exits. */
+void worker_name_lane(const struct worker *w, uint32_t lane);
+/* One object of a lane that is back: a ring's producer's object, its consumer's, or the log. Takes
+ * *fd when it is kept. 0 or -errno. */
+int worker_lane_object(struct worker *w, const struct channel_object *object, int *fd);
+/* All of them have come: attaches the lane's rings. 0 or -errno. */
+int worker_enter_lane(struct worker *w, uint32_t lane);
 
 /* Stores signal, sender and record at hand in the counters page when this process crashes. */
 int crash_install(const struct worker *w);

@@ -176,8 +176,10 @@ static int map_log(struct worker *w, const struct channel_object *object, void *
         if (object->writable) {
                 w->log = map;
                 w->log_map_bytes = object->bytes;
-        } else
-                w->logs[object->a] = view;
+                return 0;
+        }
+        w->logs[object->a] = view;
+        w->log_view_bytes[object->a] = object->bytes;
         return 0;
 }
 
@@ -219,6 +221,14 @@ int worker_map_object(struct worker *w, const struct channel_object *object, int
         }
         if (r != 0)
                 segment_unmap(map, object->bytes);
+        /* The topology was this build's, so the object was too: somebody has written over it. */
+        if (r == -EPROTO && w->topology && object->kind < OBJECT_COUNTERS) {
+                snprintf(why, WORKER_WHY_BYTES, "object kind %u (%u, %u) was written over",
+                                object->kind, object->a, object->b);
+                if (object->kind == OBJECT_LOG)
+                        worker_name_lane(w, object->a);
+                return -EBADMSG;
+        }
         if (r < 0)
                 return refuse(why, "object kind %u (%u, %u) is not what this build expects: %s",
                                 object->kind, object->a, object->b, strerror(-r));
@@ -324,6 +334,9 @@ static int on_message(struct setup *s, uint32_t type, const void *bytes, uint32_
         case CHANNEL_CUT:
         case CHANNEL_CLOSE:
         case CHANNEL_TAKEN:
+        case CHANNEL_LANE:
+        case CHANNEL_LANE_LEFT:
+        case CHANNEL_LANE_BROKEN:
                 break;
         }
         return -EPROTO;
@@ -343,6 +356,8 @@ static int receive_all(struct setup *s) {
                 r = on_message(s, head.type, s->buf, len, &fd);
                 if (fd >= 0)
                         close(fd); /* mapped: memory stays, the right to shrink it goes */
+                if (r == -EBADMSG)
+                        return r;
                 if (r < 0)
                         return refuse(s->why, "channel message of type %u with %u bytes: %s",
                                         head.type, len, strerror(-r));
@@ -399,21 +414,32 @@ static int map_rings(struct setup *s) {
         return 0;
 }
 
+int worker_attach_out(struct worker *w, struct worker_out *out) {
+        struct ring_map map = out->tx.map;
+        int r = ring_tx_attach(&out->tx, &map, w->bells[out->ring->to]);
+
+        if (r == -EBADMSG)
+                worker_name_lane(w, out->ring->lane);
+        return r;
+}
+
+int worker_attach_in(struct worker *w, struct worker_in *in, bool blame) {
+        struct ring_map map = in->rx.map;
+        int r = ring_rx_attach(&in->rx, &map, w->bells[in->ring->from], blame);
+
+        if (r == -EBADMSG)
+                worker_name_lane(w, in->ring->lane);
+        return r;
+}
+
 int worker_attach_rings(struct worker *w) {
-        for (uint32_t i = 0; i < w->n_out; i++) {
-                struct ring_map map = w->out[i].tx.map;
-                int r = ring_tx_attach(&w->out[i].tx, &map, w->bells[w->out[i].ring->to]);
-                if (r < 0)
-                        return r;
-        }
-        for (uint32_t i = 0; i < w->n_in; i++) {
-                struct ring_map map = w->in[i].rx.map;
-                int r = ring_rx_attach(
-                                &w->in[i].rx, &map, w->bells[w->in[i].ring->from], w->hello.blame);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        int r = 0;
+
+        for (uint32_t i = 0; r == 0 && i < w->n_out; i++)
+                r = worker_attach_out(w, &w->out[i]);
+        for (uint32_t i = 0; r == 0 && i < w->n_in; i++)
+                r = worker_attach_in(w, &w->in[i], w->hello.blame);
+        return r;
 }
 
 /* ---- all of it ---------------------------------------------------------------------------------

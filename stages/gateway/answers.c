@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/gateway/lanes.h"
 #include "stages/gateway/reader.h"
 
 #define CHUNK_ANSWERS 64u
@@ -229,6 +230,9 @@ static int find_in_gateways(struct gateway *gw, uint64_t id_hash, struct mr_view
                                 admission_find_id(view, tenant.p, tenant.n, id.p, id.n, &i) != 0 ||
                                 table_peek(view, i, &slot) != 0 || slot.lane >= gw->n_lanes)
                         continue;
+                /* Of a lane that was reset: its gateway has not noticed yet, or we have not. */
+                if (!lane_is_here(gw, slot.lane) || slot.lane_gen != gw->lane_gen[slot.lane])
+                        continue;
                 r = answer_adopt(gw, id_hash, tenant, id,
                                 atomic_load_explicit(&slot.req_id, memory_order_relaxed), slot.lane,
                                 false, ret);
@@ -252,7 +256,8 @@ static const struct log_response *newest_in_logs(const struct gateway *gw, struc
                 uint64_t created;
                 uint32_t i;
 
-                if (log_find_id(&gw->w->logs[l], tenant.p, tenant.n, id.p, id.n, &i) != 0)
+                if (!lane_is_here(gw, l) || log_find_id(&gw->w->logs[l], tenant.p, tenant.n, id.p,
+                                                            id.n, &i) != 0)
                         continue;
                 at = &gw->w->logs[l].shm->responses[i];
                 created = atomic_load_explicit(&at->created_ns, memory_order_relaxed);
@@ -359,7 +364,7 @@ static bool cancel_send(struct gateway *gw, struct answer *a) {
                 r = ring_tx_begin(&out->tx, len, &to);
         }
         if (r < 0)
-                worker_fail(gw->w, "cancel ring", r);
+                worker_fail_lane(gw->w, a->lane, "cancel ring", r);
         if (r != 0) {
                 out->blocked = true;
                 out->want_bytes = len;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "stages/gateway/gateway.h"
+#include "stages/gateway/lanes.h"
 #include "stages/gateway/submit.h"
 
 #define TICK_NS (5 * NS_PER_MS)
@@ -138,7 +139,7 @@ unsigned door_turn(struct gateway *gw) {
                 door->arena_used = UINT64_MAX;
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
                 /* A lane that we fill ourselves tells us when there is room. */
-                if (door->waiting[lane] == 0 ||
+                if (door->waiting[lane] == 0 || !lane_is_here(gw, lane) ||
                                 gw->table.in_flight[lane] >= gw->table.max_in_flight)
                         continue;
                 n += lane_turn(gw, lane);
@@ -149,12 +150,19 @@ unsigned door_turn(struct gateway *gw) {
         return n;
 }
 
+void door_refuse_lane(struct gateway *gw, uint32_t lane, enum mr_error code, const char *message) {
+        for (int p = 0; p < PRIORITIES_N; p++)
+                while (gw->door.line[lane][p].first) {
+                        if (code == MR_E_overloaded)
+                                counters_add(gw->w->counters, COUNTER_shed_down, 1);
+                        submit_refuse_waiting(
+                                        gw, gw->door.line[lane][p].first->answer, code, message);
+                }
+}
+
 void door_refuse_all(struct gateway *gw, enum mr_error code, const char *message) {
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
-                for (int p = 0; p < PRIORITIES_N; p++)
-                        while (gw->door.line[lane][p].first)
-                                submit_refuse_waiting(gw, gw->door.line[lane][p].first->answer,
-                                                code, message);
+                door_refuse_lane(gw, lane, code, message);
 }
 
 void door_forget(struct gateway *gw) {

@@ -63,5 +63,6 @@ void door_leave(struct gateway *gw, struct door_entry *entry);
 unsigned door_turn(struct gateway *gw);
 /* Frees what waits, without a word. */
 void door_forget(struct gateway *gw);
-/* Answers all that wait with this code. */
+/* Answers all that wait, for one lane or for any, with this code. */
+void door_refuse_lane(struct gateway *gw, uint32_t lane, enum mr_error code, const char *message);
 void door_refuse_all(struct gateway *gw, enum mr_error code, const char *message);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "stages/gateway/answers.h"
+#include "stages/gateway/lanes.h"
 #include "stages/gateway/ops.h"
 #include "stages/gateway/reader.h"
 #include "stages/gateway/submit.h"
@@ -175,6 +176,8 @@ static unsigned notices_turn(struct gateway *gw) {
                 unsigned taken = 0;
                 int r = 0;
 
+                if (!lane_is_here(gw, lane))
+                        continue;
                 while (taken < TURN_RECORDS && (r = ring_rx_peek(rx, &msg)) == 0) {
                         struct answer *a = answers_by_req(&gw->answers, msg->req_id);
                         uint64_t seq = msg->seq;
@@ -186,7 +189,7 @@ static unsigned notices_turn(struct gateway *gw) {
                         taken++;
                 }
                 if (r < 0)
-                        worker_fail(gw->w, "notice ring", r);
+                        worker_fail_lane(gw->w, lane, "notice ring", r);
                 if (taken > 0) {
                         FAULT(gw->w, "noticed", NULL, 0);
                         ring_rx_idle(rx);
@@ -198,6 +201,8 @@ static unsigned notices_turn(struct gateway *gw) {
 }
 
 static bool lane_missed(const struct gateway *gw, uint32_t lane, uint64_t *ret) {
+        if (!lane_is_here(gw, lane))
+                return false;
         /* SYNC(log.missed): raised after `end`, so that the rescan finds what the notice was about.
          */
         *ret = atomic_load_explicit(&gw->w->logs[lane].shm->missed[gw->slot], memory_order_seq_cst);
@@ -269,7 +274,8 @@ static unsigned gateway_turn(struct worker *w) {
         unsigned n;
 
         bounds_clear(gw);
-        n = notices_turn(gw);
+        n = lanes_turn(gw);
+        n += notices_turn(gw);
         n += missed_turn(gw);
         if (w->cut)
                 readers_cut(gw);
@@ -352,6 +358,7 @@ const struct stage_ops stage_gateway = {
                 .drain = gateway_drain,
                 .close = gateway_close,
                 .drained = gateway_drained,
+                .lane = gateway_lane,
                 .fini = gateway_fini,
 };
 

@@ -110,6 +110,8 @@ struct gateway {
         uint64_t missed[LANES_MAX];
         bool over_bound[LANES_MAX]; /* a request waits until fewer records do */
         uint64_t lane_gen[LANES_MAX];
+        uint64_t lane_left[LANES_MAX]; /* generation that made us leave it, 0: none */
+        bool lane_here[LANES_MAX], lane_down[LANES_MAX]; /* lanes.h */
         struct answer *dirty, **dirty_end;
         struct answer *cancels;
         struct loop_timer grace;     /* after a death: whose clients did not come back? */

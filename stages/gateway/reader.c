@@ -7,6 +7,7 @@
 
 #include "stages/gateway/answers.h"
 #include "stages/gateway/collect.h"
+#include "stages/gateway/lanes.h"
 
 #define CHUNK_READERS 64u
 
@@ -342,7 +343,7 @@ static unsigned pump_answer(struct gateway *gw, struct answer *a) {
         unsigned n = 0;
         bool end;
 
-        if (a->where == ANSWER_DOOR)
+        if (a->where == ANSWER_DOOR || !lane_is_here(gw, a->lane))
                 return 0;
         /* SYNC(log.follow): the table says that we follow before the log is looked at. */
         if (a->response == LOG_NONE && log_find(view, a->req_id, &a->response) != 0) {
@@ -384,22 +385,25 @@ unsigned readers_turn(struct gateway *gw) {
         return n;
 }
 
+void reader_fail(struct gateway *gw, struct reader *r, enum mr_error code, const char *message,
+                uint64_t retry_after_ms) {
+        struct conn *c = r->client->conn;
+        struct mr_view id = answer_id(r->answer);
+        uint64_t seq = r->answer->where == ANSWER_DOOR ? 0 : r->cursor.seq + 1;
+
+        if (r->cursor.seq < r->after)
+                seq = r->after + 1;
+        reader_remove(gw, r);
+        native_error(c, id, seq, code, text_view(message), retry_after_ms);
+}
+
 void readers_cut(struct gateway *gw) {
         for (struct conn *c = gw->frames.all; c; c = c->next) {
                 struct client *client = c->user;
 
-                while (c->state != CONN_CLOSING && client->readers) {
-                        struct reader *r = client->readers;
-                        struct mr_view id = answer_id(r->answer);
-                        uint64_t seq = r->answer->where == ANSWER_DOOR ? 0 : r->cursor.seq + 1;
-
-                        if (r->cursor.seq < r->after)
-                                seq = r->after + 1;
-                        reader_remove(gw, r);
-                        native_error(c, id, seq, MR_E_draining,
-                                        text_view("the daemon is shutting down"),
-                                        gateway_retry_after_ms(gw));
-                }
+                while (c->state != CONN_CLOSING && client->readers)
+                        reader_fail(gw, client->readers, MR_E_draining,
+                                        "the daemon is shutting down", gateway_retry_after_ms(gw));
                 frames_finish(c);
         }
 }

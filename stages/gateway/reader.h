@@ -34,6 +34,9 @@ void reader_orphan(struct gateway *gw, struct answer *a);
 unsigned readers_turn(struct gateway *gw);
 /* What the client's output held up goes on. */
 void readers_resume(struct gateway *gw, struct client *client);
+/* Its last word: an error with the number that the next event would have had. */
+void reader_fail(struct gateway *gw, struct reader *r, enum mr_error code, const char *message,
+                uint64_t retry_after_ms);
 /* One `draining` error to every reader. */
 void readers_cut(struct gateway *gw);
 /* The whole answer as it stands, to one client. */

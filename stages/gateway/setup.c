@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "stages/gateway/answers.h"
+#include "stages/gateway/lanes.h"
 #include "stages/gateway/ops.h"
 #include "stages/gateway/reader.h"
 
@@ -140,7 +141,8 @@ static int admitted_adopt(struct gateway *gw, uint64_t req_id, struct answer **r
         for (uint32_t i = 0; view && view->shm && i < view->n_slots; i++) {
                 if (atomic_load_explicit(&view->shm->slots[i].req_id, memory_order_acquire) !=
                                                 req_id ||
-                                table_peek(view, i, &slot) != 0 || slot.lane >= gw->n_lanes)
+                                table_peek(view, i, &slot) != 0 || slot.lane >= gw->n_lanes ||
+                                slot.lane_gen != gw->lane_gen[slot.lane])
                         continue;
                 *ret = elsewhere_new(gw, req_id, slot.lane);
                 if (!*ret)
@@ -239,8 +241,7 @@ int gateway_attach(struct worker *w) {
         if (r < 0)
                 return r;
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
-                gw->missed[lane] = atomic_load_explicit(
-                                &w->logs[lane].shm->missed[gw->slot], memory_order_seq_cst);
+                gateway_lane(w, lane, gw->lane_gen[lane]);
         gw->closed_ns = now;
         gw->grace = (struct loop_timer){.fn = on_grace, .owner = gw};
         if (gw->answers.n > 0)

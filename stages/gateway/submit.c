@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "stages/gateway/answers.h"
+#include "stages/gateway/lanes.h"
 #include "stages/gateway/reader.h"
 
 /* Documents and pieces are added on the way: what leaves here fills half a record at most. */
@@ -41,6 +42,14 @@ static void refuse(struct gateway *gw, struct conn *c, struct mr_view id, enum m
                         mr_error_retryable(code) ? gateway_retry_after_ms(gw) : NATIVE_NO_RETRY);
 }
 
+static uint64_t retry_after_ms(
+                const struct gateway *gw, const struct answer *a, enum mr_error code) {
+        if (!mr_error_retryable(code))
+                return NATIVE_NO_RETRY;
+        return a->lane < gw->n_lanes && lane_is_down(gw, a->lane) ? LANES_RETRY_MS
+                                                                 : gateway_retry_after_ms(gw);
+}
+
 void submit_refuse_waiting(
                 struct gateway *gw, struct answer *a, enum mr_error code, const char *message) {
         if (a->waiting)
@@ -49,7 +58,8 @@ void submit_refuse_waiting(
                 struct conn *c = a->readers->client->conn;
 
                 reader_remove(gw, a->readers);
-                refuse(gw, c, answer_id(a), code, message);
+                native_error(c, answer_id(a), 0, code, text_view(message),
+                                retry_after_ms(gw, a, code));
         }
         answer_unname(gw, a);
         answer_dirty(gw, a); /* the turn frees it */
@@ -97,6 +107,16 @@ static int random_bytes(struct gateway *gw, uint8_t *to, uint32_t n) {
 
 #define ID_MADE_LEN (4u + 2u + 2u * ID_RANDOM)
 
+/* By the hash; when that one is down, the next that is not. */
+static uint32_t any_lane(const struct gateway *gw, uint64_t hash) {
+        uint32_t first = (uint32_t)(hash % gw->n_lanes);
+
+        for (uint32_t i = 0; i < gw->n_lanes; i++)
+                if (!lane_is_down(gw, (first + i) % gw->n_lanes))
+                        return (first + i) % gw->n_lanes;
+        return first;
+}
+
 /* req_<lane><96 random bits>. */
 static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LEN]) {
         static const char hex[] = "0123456789abcdef";
@@ -105,7 +125,7 @@ static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LE
         if (random_bytes(gw, bytes + 1, ID_RANDOM) < 0)
                 return -EIO;
         if (*lane == UINT32_MAX)
-                *lane = (uint32_t)(XXH3_64bits(bytes + 1, ID_RANDOM) % gw->n_lanes);
+                *lane = any_lane(gw, XXH3_64bits(bytes + 1, ID_RANDOM));
         bytes[0] = (uint8_t)*lane;
         memcpy(to, "req_", 4);
         for (uint32_t i = 0; i < sizeof(bytes); i++) {
@@ -144,7 +164,7 @@ static int ring_reserve(struct gateway *gw, struct admit *ad) {
                 r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
         }
         if (r < 0)
-                worker_fail(gw->w, "rag ring", r);
+                worker_fail_lane(gw->w, ad->lane, "rag ring", r);
         if (r != 0) {
                 out->blocked = true;
                 out->want_bytes = ad->bound;
@@ -435,7 +455,7 @@ static void run(struct gateway *gw, struct client *client, struct admit *ad, con
                 return;
         }
         r->accepts = 1;
-        if (!door_occupied(gw, ad->lane, ad->ask->priority))
+        if (lane_is_here(gw, ad->lane) && !door_occupied(gw, ad->lane, ad->ask->priority))
                 done = admit(gw, ad);
         if (done == ADMIT_WAIT) {
                 to_door(gw, ad, frame, frame_len);
@@ -491,6 +511,12 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask, co
                         join(gw, client, ad.a, ask, composed.digest);
                         return;
                 }
+        }
+        if (lane_is_down(gw, ad.lane)) {
+                counters_add(gw->w->counters, COUNTER_shed_down, 1);
+                native_error(client->conn, id, 0, MR_E_overloaded,
+                                text_view("a stage of the lane is down"), LANES_RETRY_MS);
+                return;
         }
         if (!full)
                 ad.a = answer_new(gw, id_hash, tenant, id);

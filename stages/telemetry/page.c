@@ -37,7 +37,9 @@ static void requests(struct text *text, const struct figures *f) {
                                         figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
                                                         COUNTER_shed_timeout) +
                                         figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
-                                                        COUNTER_shed_draining));
+                                                        COUNTER_shed_draining) +
+                                        figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
+                                                        COUNTER_shed_down));
         row(text, "prompt tokens",
                         figures_sum(f, ROLE_INFERENCE, FIGURES_LANE_ANY, COUNTER_tokens_prompt));
         row(text, "completion tokens",

@@ -13,6 +13,8 @@ enum shape {
         SHAPE_ROLE,      /* a sample for each role, over all lanes */
         SHAPE_CASES,     /* a sample for each row of `cases` */
         SHAPE_IN_FLIGHT, /* the others are computed */
+        SHAPE_LANE_UP,
+        SHAPE_LANE_RESETS,
         SHAPE_CAPACITY,
         SHAPE_UP,
         SHAPE_RESTARTS,
@@ -52,6 +54,7 @@ static const struct sample sheds[] = {
                 {"reason=\"door\"", COUNTER_shed_door},
                 {"reason=\"timeout\"", COUNTER_shed_timeout},
                 {"reason=\"draining\"", COUNTER_shed_draining},
+                {"reason=\"down\"", COUNTER_shed_down},
 };
 static const struct sample queries[] = {
                 {"outcome=\"timeout\"", COUNTER_query_timeouts},
@@ -79,8 +82,8 @@ static const struct family families[] = {
                                 COUNTER_admitted, .help = "Requests admitted."},
                 {"millrace_requests_shed", TYPE_COUNTER, SHAPE_CASES, ROLE_GATEWAY, 0,
                                 SAMPLES(sheds),
-                                .help = "Requests refused for lack of room or because the daemon "
-                                        "drains."},
+                                .help = "Requests refused for lack of room, because a stage is "
+                                        "down, or because the daemon drains."},
                 {"millrace_requests_refused", TYPE_COUNTER, SHAPE_TOTAL, ROLE_GATEWAY,
                                 COUNTER_refused, .help = "Requests refused for what they say."},
                 {"millrace_requests_in_flight", TYPE_GAUGE, SHAPE_IN_FLIGHT, ROLE_GATEWAY, 0,
@@ -139,6 +142,15 @@ static const struct family families[] = {
                 {"millrace_requests_restart_lost", TYPE_COUNTER, SHAPE_TOTAL, ALL,
                                 COUNTER_restart_lost,
                                 .help = "Requests ended with worker_restarted."},
+                {"millrace_lane_up", TYPE_GAUGE, SHAPE_LANE_UP, ALL, 0,
+                                .help = "1 while a lane takes requests, 0 while it is down or "
+                                        "being reset."},
+                {"millrace_lane_resets", TYPE_COUNTER, SHAPE_LANE_RESETS, ALL, 0,
+                                .help = "Resets of a lane whose shared memory had become "
+                                        "inconsistent."},
+                {"millrace_requests_reset_lost", TYPE_COUNTER, SHAPE_TOTAL, ROLE_GATEWAY,
+                                COUNTER_reset_lost,
+                                .help = "Requests ended because their lane was reset."},
                 {"millrace_queries", TYPE_COUNTER, SHAPE_TOTAL, ROLE_RAG, COUNTER_queries,
                                 .help = "Queries of the document index."},
                 {"millrace_query_failures", TYPE_COUNTER, SHAPE_CASES, ROLE_RAG, 0,
@@ -209,15 +221,24 @@ static void each_stage(const struct writer *w) {
                                                                                           ->which));
 }
 
+static uint64_t lane_value(const struct writer *w, uint32_t lane) {
+        uint64_t word = atomic_load_explicit(
+                        &w->f->topology->lane_state[lane], memory_order_relaxed);
+
+        if (w->family->shape == SHAPE_IN_FLIGHT)
+                return figures_in_flight(w->f, lane);
+        if (w->family->shape == SHAPE_LANE_UP)
+                return lane_word_state(word) == LANE_RUNNING;
+        if (w->family->shape == SHAPE_LANE_RESETS)
+                return lane_word_generation(word);
+        return figures_sum(w->f, w->family->role, lane, (enum counter)w->family->which);
+}
+
 static void each_lane(const struct writer *w) {
         for (uint32_t lane = 0; lane < w->f->topology->n_lanes; lane++) {
                 char labels[32];
                 snprintf(labels, sizeof(labels), "lane=\"%u\"", lane);
-                sample(w, labels,
-                                w->family->shape == SHAPE_IN_FLIGHT
-                                                ? figures_in_flight(w->f, lane)
-                                                : figures_sum(w->f, w->family->role, lane,
-                                                                  (enum counter)w->family->which));
+                sample(w, labels, lane_value(w, lane));
         }
 }
 
@@ -327,6 +348,8 @@ static void write_samples(const struct writer *w) {
                 return;
         case SHAPE_LANE:
         case SHAPE_IN_FLIGHT:
+        case SHAPE_LANE_UP:
+        case SHAPE_LANE_RESETS:
                 each_lane(w);
                 return;
         case SHAPE_ROLE:

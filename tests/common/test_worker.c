@@ -75,6 +75,22 @@ START_TEST(a_message_out_of_order_is_refused) {
 }
 END_TEST
 
+START_TEST(an_object_that_was_written_over_is_shared_state_and_not_for_ever) {
+        uint64_t bytes = arena_bytes(65536);
+        char text[512] = "";
+
+        rig.skip_start = true;
+        spawn();
+        say_start(1);
+        rig.arena = object_new(OBJECT_ARENA, 1, bytes); /* no magic in it */
+        say_object(OBJECT_ARENA, 1, bytes, false, &rig.arena);
+        ck_assert_uint_eq(hear(text, sizeof(text)), CHANNEL_FAILED);
+        ck_assert_ptr_nonnull(strstr(text, "setup"));
+        ends_with(EXIT_SHARED_STATE);
+        segment_close(&rig.arena);
+}
+END_TEST
+
 START_TEST(a_supervisor_that_goes_before_start_ends_the_worker) {
         rig.skip_start = true;
         spawn();
@@ -451,6 +467,7 @@ static TCase *refusals(void) {
         tcase_add_test(tcase, settings_that_are_cut_are_refused);
         tcase_add_test(tcase, settings_that_the_stage_refuses_are_permanent);
         tcase_add_test(tcase, a_message_out_of_order_is_refused);
+        tcase_add_test(tcase, an_object_that_was_written_over_is_shared_state_and_not_for_ever);
         tcase_add_test(tcase, a_supervisor_that_goes_before_start_ends_the_worker);
         tcase_add_test(tcase, a_worker_dies_with_its_parent_even_when_the_channel_stays_open);
         tcase_add_test(tcase, a_parent_that_did_not_make_the_channel_is_not_ours);

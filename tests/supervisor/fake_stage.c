@@ -12,6 +12,8 @@
  *   mute         its heartbeat stops
  *   in_flight N  says so in its counters
  *   deaf         does not say that it has mapped an arena
+ *   clings       (a gateway) does not let go of a lane that is reset
+ *   broken N     (a gateway) says so of lane N's memory and exits with 71
  * It writes what it was told into ./seen.<pid>.
  */
 #include <errno.h>
@@ -26,11 +28,14 @@
 
 #include "shm/counters.h"
 #include "shm/segment.h"
+#include "shm/topology.h"
 #include "stages/common/channel.h"
 #include "stages/common/clock.h"
 
 static struct channel_hello hello;
 static struct counters_shm *counters;
+static const struct topology_shm *topology;
+static uint64_t left[LANES_MAX]; /* generations */
 static FILE *seen;
 static int own_bell = -1;
 static bool started;
@@ -67,8 +72,42 @@ static void on_object(const void *bytes, int fd) {
         if (object.kind == OBJECT_COUNTERS && object.a == hello.proc && object.writable &&
                         segment_map(fd, object.bytes, true, false, &map) == 0)
                 counters = map;
-        if (started && fd >= 0 && behaves("deaf") < 0)
+        if (started && fd >= 0 && object.kind == OBJECT_ARENA && behaves("deaf") < 0)
                 channel_send(CHANNEL_FD, CHANNEL_TAKEN, 0, NULL, 0, -1);
+        if (object.kind == OBJECT_TOPOLOGY &&
+                        segment_map(fd, object.bytes, false, false, &map) == 0)
+                topology = map;
+}
+
+static void tell_lane(enum channel_type type, uint32_t lane, uint64_t generation) {
+        struct channel_lane message = {.lane = lane, .generation = generation};
+
+        channel_send(CHANNEL_FD, type, 0, &message, sizeof(message), -1);
+}
+
+/* What a gateway does about its lanes. */
+static void look_at_lanes(void) {
+        long broken = behaves("broken");
+
+        if (hello.role != ROLE_GATEWAY || !topology || behaves("clings") >= 0)
+                return;
+        if (broken >= 0) {
+                tell_lane(CHANNEL_LANE_BROKEN, (uint32_t)broken, 0);
+                exit(71);
+        }
+        for (uint32_t lane = 0; lane < topology->n_lanes; lane++) {
+                uint64_t word = atomic_load_explicit(
+                                &topology->lane_state[lane], memory_order_acquire);
+
+                if (lane_word_state(word) != LANE_RESETTING ||
+                                left[lane] == lane_word_generation(word))
+                        continue;
+                left[lane] = lane_word_generation(word);
+                fprintf(seen, "left lane %u generation %llu\n", lane,
+                                (unsigned long long)left[lane]);
+                fflush(seen);
+                tell_lane(CHANNEL_LANE_LEFT, lane, left[lane]);
+        }
 }
 
 static void on_bell(const void *bytes, int fd) {
@@ -172,6 +211,7 @@ int main(void) {
                 if (!read_channel(&draining))
                         return 0;
                 look_at_bell();
+                look_at_lanes();
                 beat();
                 if (draining && behaves("busy") < 0) {
                         channel_send(CHANNEL_FD, CHANNEL_DRAINED, 0, NULL, 0, -1);

@@ -19,7 +19,7 @@ SUPERVISOR = os.environ["MILLRACE_SUPERVISOR"]
 FAKE_STAGE = os.environ["MILLRACE_FAKE_STAGE"]
 ROLES = ["rag", "assemble", "inference", "post", "stream", "gateway", "telemetry"]
 LONG = 60  # seconds to wait for what must happen
-LISTENER, DRAIN, LEAVE, CUT, CLOSE = 5, 8, 9, 13, 14
+LISTENER, DRAIN, LEAVE, CUT, CLOSE, LANE = 5, 8, 9, 13, 14, 16
 ARENA = 5  # the kind of object
 
 
@@ -282,7 +282,8 @@ def test_crashes_in_recovery_escalate(run, folder):
     (folder / "behaviour").write_text("stream crash_start\n")
     daemon = run()
     assert daemon.end() == 1
-    assert "ev=escalate" in daemon.log()
+    assert daemon.log().count("ev=lane_reset stage=stream") == 1  # before anybody was let in
+    assert daemon.log().count("ev=escalate") == 1
     assert not daemon.objects()
 
 
@@ -413,8 +414,141 @@ def test_inconsistent_memory_ends_the_daemon_and_is_not_kept(run):
     daemon.behave("stream exit 71")
     os.kill(daemon.stage("stream")["pid"], signal.SIGKILL)
     assert daemon.end() == 1
-    assert "ev=escalate" in daemon.log()
+    assert daemon.log().count("done=1") == 1  # the lane was reset once, in vain
+    lines = [line for line in daemon.log().splitlines() if "ev=escalate" in line]
+    assert len(lines) == 1 and lines[0].startswith("error ") and "less than 10 minutes ago" in lines[0]
     assert not daemon.objects()
+
+
+def inodes(daemon):
+    return {name.split(daemon.instance + ".")[1]: (pathlib.Path("/dev/shm") / name).stat().st_ino
+            for name in daemon.objects()}
+
+
+def exits_71_once(daemon, who):
+    """That role, the next time it starts; returns the others' pids."""
+    pids = daemon.pids()
+    daemon.behave(f"{who} exit 71")
+    os.kill(pids[who], signal.SIGKILL)
+    daemon.says('last_exit="exit 71"')
+    daemon.behave()
+    return pids
+
+
+def test_a_reset_makes_the_lanes_objects_anew_and_starts_its_five_stages(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    before = inodes(daemon)
+    pids = exits_71_once(daemon, "post.1")
+    until(lambda: daemon.status()["lanes"][1]["resets"] == 1 and daemon.status()["state"] == "running", "reset")
+    until(lambda: all(s["state"] == "ready" for s in daemon.status()["lanes"][1]["stages"]), "ready")
+    after, now = daemon.pids(), inodes(daemon)
+    changed = {who for who in pids if pids[who] != after[who]}
+    assert changed == {f"{stage}.1" for stage in ROLES[:5]}
+    assert set(now) == set(before)
+    anew = {name for name in now if now[name] != before[name]}
+    assert {name for name in anew if not name.startswith("ring")} == {
+        "slab.1.rag", "slab.1.inference", "slab.1.post", "log.1"}
+    assert {int(name.split(".")[1]) for name in anew if name.startswith("ring")} == set(range(12, 23))
+    said = daemon.seen(pids["gateway"])
+    after_leaving = said[said.index("left lane 1 generation 1"):]
+    given = re.findall(r"^object (\d+) (\d+) \d+ (\d)", after_leaving, re.M)
+    # of its three rings both sides, one of them to write into; the log; then LANE
+    assert [kind for kind, _, _ in given] == ["1", "2"] * 3 + ["6"]
+    assert [writable for _, _, writable in given] == list("1010010")
+    assert after_leaving.rstrip().endswith(f"message {LANE}")
+    assert daemon.drain() == 0
+    assert not daemon.objects()
+
+
+def test_a_reset_waits_for_the_gateway_and_its_death_is_as_good(run):
+    daemon = run().ready()
+    pids = daemon.pids()
+    daemon.behave("gateway clings", "rag exit 71")
+    os.kill(pids["rag.0"], signal.SIGKILL)
+    until(lambda: daemon.status()["lanes"][0]["state"] == "resetting", "the reset")
+    until(lambda: daemon.stage("stream")["pid"] is None, "the end of its stages")
+    assert daemon.status()["state"] == "degraded"
+    time.sleep(0.2)
+    assert "done=1" not in daemon.log()
+    daemon.behave()
+    os.kill(pids["gateway"], signal.SIGKILL)
+    until(lambda: daemon.status()["state"] == "running", "its end")
+    gateway = daemon.stage("gateway")["pid"]
+    until(lambda: daemon.stage("gateway")["state"] == "ready", "ready")
+    # started when everything was new: it was given it from the beginning
+    assert "left lane" not in daemon.seen(gateway)
+    log = daemon.log()
+    assert log.index("done=1") < log.index("ev=ready stage=gateway", log.index("ev=lane_reset"))
+    assert daemon.drain() == 0
+
+
+def test_a_gateway_that_names_a_lane_has_it_reset(run):
+    daemon = run(sets=["lanes=2"]).ready()
+    pids = daemon.pids()
+    daemon.behave("gateway broken 1")
+    daemon.says("ev=death stage=gateway")
+    daemon.behave()
+    until(lambda: daemon.status()["lanes"][1]["resets"] == 1 and daemon.status()["state"] == "running", "reset")
+    until(lambda: daemon.stage("gateway")["state"] == "ready", "ready")
+    after = daemon.pids()
+    assert after["rag.0"] == pids["rag.0"] and after["rag.1"] != pids["rag.1"]
+    assert daemon.drain() == 0
+
+
+def test_a_gateway_whose_trouble_is_no_lanes_ends_the_daemon(run):
+    daemon = run().ready()
+    daemon.behave("gateway exit 71")
+    os.kill(daemon.pids()["gateway"], signal.SIGKILL)
+    assert daemon.end() == 1
+    assert "ev=lane_reset" not in daemon.log()
+    assert "no lane's trouble" in daemon.log()
+    assert not daemon.objects()
+
+
+def test_telemetry_never_ends_the_daemon(run):
+    daemon = run().ready()
+    daemon.behave("telemetry exit 71")
+    os.kill(daemon.pids()["telemetry"], signal.SIGKILL)
+    until(lambda: daemon.stage("telemetry")["state"] == "down", "down")
+    daemon.behave()
+    assert daemon.control().ask(op="restart", stage="telemetry")["ok"]
+    assert daemon.status()["state"] == "running"
+    assert daemon.drain() == 0
+
+
+def test_a_drain_during_a_reset_ends_in_order(run):
+    daemon = run().ready()
+    pids = daemon.pids()
+    daemon.behave("gateway clings", "rag exit 71")
+    os.kill(pids["rag.0"], signal.SIGKILL)
+    until(lambda: daemon.status()["lanes"][0]["state"] == "resetting", "the reset")
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.says("ev=drain")
+    daemon.behave()
+    assert daemon.end() == 0
+    assert not daemon.objects()
+
+
+def test_a_reset_that_a_killed_supervisor_began_is_finished_by_the_next(run):
+    first = run(sets=["lanes=2"]).ready()
+    pids = first.pids()
+    first.behave("gateway clings", "rag.1 exit 71")
+    os.kill(pids["rag.1"], signal.SIGKILL)
+    until(lambda: first.status()["lanes"][1]["state"] == "resetting", "the reset")
+    before = inodes(first)
+    first.behave()
+    first.process.kill()
+    first.process.wait()
+    second = run(sets=["lanes=2"], instance=first.instance).ready()
+    assert "repeated" in second.log()
+    after = inodes(second)
+    assert after["log.1"] != before["log.1"] and after["log.0"] == before["log.0"]
+    assert after["admission.0"] == before["admission.0"]
+    status = second.status()
+    assert [lane["resets"] for lane in status["lanes"]] == [0, 1]
+    assert status["state"] == "running"
+    assert second.drain() == 0
+    assert not second.objects()
 
 
 def test_a_permanent_failure_while_running_leaves_the_rest_alone(run):
@@ -676,7 +810,8 @@ def test_status_has_the_promised_shape(run):
             "connections"} <= set(status["gateways"][0])
     assert [s["stage"] for s in status["lanes"][1]["stages"]] == ROLES[:5]
     for lane in status["lanes"]:
-        assert set(lane) == {"lane", "core", "in_flight", "stages"}
+        assert set(lane) == {"lane", "state", "resets", "core", "in_flight", "stages"}
+        assert lane["state"] == "running" and lane["resets"] == 0
         for stage in lane["stages"]:
             assert {"stage", "pid", "state", "restarts", "last_exit", "rss_bytes", "records_in",
                     "records_out", "ring"} <= set(stage)

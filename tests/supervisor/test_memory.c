@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "supervisor/memory.h"
@@ -210,6 +211,74 @@ START_TEST(what_was_never_finished_is_removed) {
 }
 END_TEST
 
+static uint64_t inode_of(const char *object) {
+        struct stat st;
+        char path[200];
+
+        object_path(object, path, sizeof(path));
+        ck_assert_int_eq(stat(path, &st), 0);
+        return st.st_ino;
+}
+
+START_TEST(a_lanes_objects_are_made_anew_and_nothing_else_is) {
+        uint64_t rag, log, other_log, admission, counters, topology;
+
+        settings->lanes = 2;
+        ck_assert_int_eq(memory_open(settings, 2, false, &memory, &report), 0);
+        rag = inode_of("slab.1.rag");
+        log = inode_of("log.1");
+        other_log = inode_of("log.0");
+        admission = inode_of("admission.0");
+        counters = inode_of("counters.0");
+        topology = inode_of("topology");
+        write_word("log.1", 0, 4711);
+        write_word("ring.1.p", 0, 4711); /* of lane 0 */
+        memory_lane_set(&memory, 1, LANE_RESETTING, 1);
+        ck_assert_int_eq(memory_lane_remake(&memory, 1), 0);
+        ck_assert_uint_eq(memory_lane(&memory, 1), lane_word(LANE_RESETTING, 1));
+        ck_assert_uint_eq(memory_lane(&memory, 0), lane_word(LANE_RUNNING, 0));
+        ck_assert_uint_ne(inode_of("slab.1.rag"), rag);
+        ck_assert_uint_ne(inode_of("log.1"), log);
+        ck_assert_uint_eq(read_word("log.1", 0), MAGIC_LOG);
+        ck_assert_uint_eq(read_word("ring.1.p", 0), 4711);
+        ck_assert_uint_eq(inode_of("log.0"), other_log);
+        ck_assert_uint_eq(inode_of("admission.0"), admission);
+        ck_assert_uint_eq(inode_of("counters.0"), counters);
+        ck_assert_uint_eq(inode_of("topology"), topology);
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1);
+        memory_close(&memory, true);
+        settings->lanes = 1;
+}
+END_TEST
+
+START_TEST(a_reset_that_a_dead_supervisor_began_is_repeated) {
+        off_t words = offsetof(struct topology_shm, lane_state);
+        char path[200];
+        uint64_t log;
+
+        settings->lanes = 2;
+        ck_assert_int_eq(memory_open(settings, 2, false, &memory, &report), 0);
+        memory_close(&memory, false);
+        log = inode_of("log.0");
+        write_word("topology", words, lane_word(LANE_DOWN, 3));
+        write_word("topology", words + 8, lane_word(LANE_RESETTING, 7));
+        write_word("log.0", 0, MAGIC_LOG); /* as it is */
+        write_word("log.1", 0, 4711);
+        object_path("slab.1.post", path, sizeof(path)); /* so far it had come */
+        ck_assert_int_eq(unlink(path), 0);
+        ck_assert_int_eq(memory_open(settings, 2, false, &memory, &report), 0);
+        ck_assert(memory.adopted);
+        ck_assert_uint_eq(inode_of("log.0"), log);
+        ck_assert_uint_eq(read_word("log.1", 0), MAGIC_LOG);
+        ck_assert_uint_eq(read_word("slab.1.post", 0), MAGIC_SLAB);
+        ck_assert_uint_eq(read_word("topology", words), lane_word(LANE_RUNNING, 3));
+        ck_assert_uint_eq(read_word("topology", words + 8), lane_word(LANE_RUNNING, 7));
+        ck_assert_int_eq(count_objects(), (int)memory.n_objects - 1);
+        memory_close(&memory, true);
+        settings->lanes = 1;
+}
+END_TEST
+
 START_TEST(a_missing_object_cannot_be_taken_over) {
         char path[200];
 
@@ -310,6 +379,8 @@ int main(void) {
         tcase_add_test(tc, discard_makes_everything_anew);
         tcase_add_test(tc, discard_removes_what_would_be_refused);
         tcase_add_test(tc, what_was_never_finished_is_removed);
+        tcase_add_test(tc, a_lanes_objects_are_made_anew_and_nothing_else_is);
+        tcase_add_test(tc, a_reset_that_a_dead_supervisor_began_is_repeated);
         tcase_add_test(tc, a_missing_object_cannot_be_taken_over);
         tcase_add_test(tc, an_arena_comes_and_goes_with_the_use_of_its_slot);
         tcase_add_test(tc, who_takes_over_sees_which_slots_were_in_use);

@@ -10,7 +10,10 @@
 #define T0 (1000 * S)
 #define MIDDLE 512u /* the random number that gives (nearly) no jitter */
 
-static const struct restart_policy policy = {.burst = 5, .window_ns = 60 * S};
+static const struct restart_policy policy = {.burst = 5,
+                .window_ns = 60 * S,
+                .retry_ns = RESTART_RETRY_NS,
+                .give_up_ns = RESTART_GIVE_UP_NS};
 
 static uint64_t delay(const struct restart *r, uint64_t now) {
         return r->at_ns - now;
@@ -90,7 +93,10 @@ START_TEST(who_was_ready_for_five_seconds_comes_back_at_once) {
 END_TEST
 
 START_TEST(the_delay_doubles_up_to_five_seconds) {
-        const struct restart_policy patient = {.burst = 999, .window_ns = 60 * S};
+        const struct restart_policy patient = {.burst = 999,
+                        .window_ns = 60 * S,
+                        .retry_ns = RESTART_RETRY_NS,
+                        .give_up_ns = RESTART_GIVE_UP_NS};
         static const uint64_t wanted_ms[] = {
                         10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000, 5000};
         struct restart r;
@@ -266,6 +272,44 @@ START_TEST(five_minutes_of_being_down_escalate) {
 }
 END_TEST
 
+START_TEST(how_often_and_how_long_it_is_tried_stands_in_the_policy) {
+        const struct restart_policy hasty = {.burst = 0,
+                        .window_ns = 60 * S,
+                        .retry_ns = 20 * MS,
+                        .give_up_ns = 50 * MS};
+        struct restart r;
+
+        restart_init(&r);
+        restart_started(&r);
+        ck_assert_int_eq(restart_died(&r, &hasty, CAUSE_EXIT, T0, MIDDLE), ORDER_RETRY);
+        ck_assert_uint_eq(delay(&r, T0), 20 * MS);
+        restart_started(&r);
+        ck_assert_int_eq(restart_died(&r, &hasty, CAUSE_EXIT, T0 + 49 * MS, MIDDLE), ORDER_RETRY);
+        restart_started(&r);
+        ck_assert_int_eq(
+                        restart_died(&r, &hasty, CAUSE_EXIT, T0 + 50 * MS, MIDDLE), ORDER_ESCALATE);
+}
+END_TEST
+
+START_TEST(what_nobody_needs_stays_down_instead) {
+        struct restart r;
+
+        restart_init(&r);
+        for (uint64_t round = 0; round < 20; round++) {
+                uint64_t now = T0 + round * 100 * S;
+
+                dies_after(&r, CAUSE_SHARED, now, S, ORDER_ESCALATE);
+                ck_assert_int_eq(restart_stay_down(&r, &policy, now + S), ORDER_RETRY);
+                ck_assert_int_eq(r.state, RESTART_DOWN);
+                ck_assert_uint_eq(delay(&r, now + S), 30 * S);
+        }
+        /* and its crashes in recovery are counted anew */
+        restart_started(&r);
+        ck_assert_int_eq(restart_died(&r, &policy, CAUSE_CRASH, T0 + 3000 * S, MIDDLE),
+                        ORDER_START);
+}
+END_TEST
+
 START_TEST(a_healthy_time_ends_being_down) {
         struct restart r;
 
@@ -300,6 +344,8 @@ int main(void) {
         tcase_add_test(tc, exit_71_escalates);
         tcase_add_test(tc, three_crashes_in_recovery_escalate_and_being_ready_starts_anew);
         tcase_add_test(tc, five_minutes_of_being_down_escalate);
+        tcase_add_test(tc, how_often_and_how_long_it_is_tried_stands_in_the_policy);
+        tcase_add_test(tc, what_nobody_needs_stays_down_instead);
         tcase_add_test(tc, a_healthy_time_ends_being_down);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);

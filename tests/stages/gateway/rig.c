@@ -70,8 +70,26 @@ static struct topology_ring *row_add(struct rig *rig, uint32_t kind, uint32_t la
         return row;
 }
 
-static void lane_new(struct rig *rig, uint32_t l) {
+/* Rings and log as they are in the beginning, and our ends of them. */
+static void lane_format(struct rig *rig, uint32_t l) {
         struct rig_lane *lane = &rig->lane[l];
+        struct worker *w = &rig->w;
+        uint32_t responses, extents;
+        uint64_t bytes = log_bytes(LOG_BUDGET, &responses, &extents);
+
+        ring_make(rig, w->out[2 * l].ring, &lane->maps[0], &lane->maps[1]);
+        ring_make(rig, w->out[2 * l + 1].ring, &lane->maps[2], &lane->maps[3]);
+        ring_make(rig, w->in[l].ring, &lane->maps[4], &lane->maps[5]);
+        ck_assert_int_eq(ring_rx_attach(&lane->requests, &lane->maps[1], -1, false), 0);
+        ck_assert_int_eq(ring_rx_attach(&lane->cancels, &lane->maps[3], -1, false), 0);
+        ck_assert_int_eq(ring_tx_attach(&lane->notices, &lane->maps[4], -1), 0);
+        lane->n_responses = lane->n_extents = 0;
+        lane->log = memory(rig, bytes);
+        log_format(lane->log, LOG_BUDGET, l);
+        ck_assert_int_eq(log_view_init(&w->logs[l], lane->log, bytes), 0);
+}
+
+static void lane_new(struct rig *rig, uint32_t l) {
         struct topology_shm *t = rig->topology;
         uint32_t slot = rig->w.hello.slot;
         struct topology_ring *data = row_add(
@@ -80,37 +98,31 @@ static void lane_new(struct rig *rig, uint32_t l) {
                         topology_proc_stage(t, l, ROLE_INFERENCE), 128, 32768);
         struct topology_ring *notice = row_add(rig, RING_NOTICE, l,
                         topology_proc_stage(t, l, ROLE_STREAM), slot, 128, 32768);
-        uint32_t responses, extents;
-        uint64_t bytes = log_bytes(LOG_BUDGET, &responses, &extents);
 
-        ring_make(rig, data, &lane->maps[0], &lane->maps[1]);
-        ring_make(rig, cancel, &lane->maps[2], &lane->maps[3]);
-        ring_make(rig, notice, &lane->maps[4], &lane->maps[5]);
-        ck_assert_int_eq(ring_rx_attach(&lane->requests, &lane->maps[1], -1, false), 0);
-        ck_assert_int_eq(ring_rx_attach(&lane->cancels, &lane->maps[3], -1, false), 0);
-        ck_assert_int_eq(ring_tx_attach(&lane->notices, &lane->maps[4], -1), 0);
         rig->w.out[2 * l].ring = data;
         rig->w.out[2 * l + 1].ring = cancel;
         rig->w.in[l].ring = notice;
-        lane->log = memory(rig, bytes);
-        log_format(lane->log, LOG_BUDGET, l);
-        ck_assert_int_eq(log_view_init(&rig->w.logs[l], lane->log, bytes), 0);
+        lane_format(rig, l);
 }
 
 /* ---- the gateway ---- */
+
+static void lane_attach(struct rig *rig, uint32_t l) {
+        struct rig_lane *lane = &rig->lane[l];
+        struct worker *w = &rig->w;
+
+        ck_assert_int_eq(ring_tx_attach(&w->out[2 * l].tx, &lane->maps[0], -1), 0);
+        ck_assert_int_eq(ring_tx_attach(&w->out[2 * l + 1].tx, &lane->maps[2], -1), 0);
+        ck_assert_int_eq(ring_rx_attach(&w->in[l].rx, &lane->maps[5], -1, false), 0);
+}
 
 static void start(struct rig *rig) {
         struct worker *w = &rig->w;
 
         ck_assert_int_eq(loop_new(&w->loop, 256), 0);
         ck_assert_int_eq(record_decoder_init(&w->decoder), 0);
-        for (uint32_t l = 0; l < rig->n_lanes; l++) {
-                struct rig_lane *lane = &rig->lane[l];
-
-                ck_assert_int_eq(ring_tx_attach(&w->out[2 * l].tx, &lane->maps[0], -1), 0);
-                ck_assert_int_eq(ring_tx_attach(&w->out[2 * l + 1].tx, &lane->maps[2], -1), 0);
-                ck_assert_int_eq(ring_rx_attach(&w->in[l].rx, &lane->maps[5], -1, false), 0);
-        }
+        for (uint32_t l = 0; l < rig->n_lanes; l++)
+                lane_attach(rig, l);
         w->ops = &stage_gateway;
         w->draining = w->closing = w->cut = false;
         ck_assert_int_eq(stage_gateway.init(w), 0);
@@ -198,6 +210,30 @@ void rig_free(struct rig *rig) {
         free(rig->w.in);
         for (uint32_t i = 0; i < rig->n_memory; i++)
                 free(rig->memory[i]);
+}
+
+void rig_lane_state(struct rig *rig, uint32_t lane, enum lane_state state, uint64_t generation) {
+        atomic_store(&rig->topology->lane_state[lane], lane_word(state, generation));
+        rig_settle(rig);
+}
+
+/* The gateway has unmapped its own ends already. */
+void rig_lane_back(struct rig *rig, uint32_t l, uint64_t generation) {
+        static const int theirs[] = {0, 2, 5}, ours[] = {1, 3, 4};
+        struct rig_lane *lane = &rig->lane[l];
+
+        ck_assert_ptr_null(rig->w.logs[l].shm);
+        ring_rx_close(&lane->requests);
+        ring_rx_close(&lane->cancels);
+        for (int i = 0; i < 3; i++) {
+                lane->maps[theirs[i]] = (struct ring_map){.prod = NULL};
+                segment_unmap_ring(&lane->maps[ours[i]]);
+        }
+        lane_format(rig, l);
+        lane_attach(rig, l);
+        atomic_store(&rig->topology->lane_state[l], lane_word(LANE_RUNNING, generation));
+        stage_gateway.lane(&rig->w, l, generation);
+        rig_settle(rig);
 }
 
 unsigned rig_turn(struct rig *rig) {

@@ -51,6 +51,11 @@ void rig_kill(struct rig *rig);
 void rig_revive(struct rig *rig);
 void rig_free(struct rig *rig);
 
+/* What the supervisor says of a lane. */
+void rig_lane_state(struct rig *rig, uint32_t lane, enum lane_state state, uint64_t generation);
+/* The new objects of a lane that the gateway has left. */
+void rig_lane_back(struct rig *rig, uint32_t lane, uint64_t generation);
+
 /* One turn of the loop and of the stage; with what it did. */
 unsigned rig_turn(struct rig *rig);
 /* Turns until nothing more happens. */

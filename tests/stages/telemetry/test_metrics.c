@@ -150,6 +150,20 @@ START_TEST(a_process_is_up_while_its_heartbeat_is_fresh) {
 }
 END_TEST
 
+START_TEST(a_lanes_state_and_its_resets_are_told) {
+        HAS_LINE("millrace_lane_up{lane=\"1\"} 1");
+        HAS_LINE("millrace_lane_resets_total{lane=\"1\"} 0");
+        atomic_store(&pages.topology->lane_state[1], lane_word(LANE_DOWN, 3));
+        HAS_LINE("millrace_lane_up{lane=\"0\"} 1");
+        HAS_LINE("millrace_lane_up{lane=\"1\"} 0");
+        HAS_LINE("millrace_lane_resets_total{lane=\"1\"} 3");
+        counters_add(pages.page[0], COUNTER_reset_lost, 4);
+        counters_add(pages.page[0], COUNTER_shed_down, 2);
+        HAS_LINE("millrace_requests_reset_lost_total 4");
+        HAS_LINE("millrace_requests_shed_total{reason=\"down\"} 2");
+}
+END_TEST
+
 START_TEST(gateways_are_up_when_as_many_are_as_should_be) {
         HAS_LINE("millrace_stage_up{stage=\"gateway\",lane=\"-\"} 1");
         pages.topology->n_gateways = 2;
@@ -408,6 +422,7 @@ int main(int argc, char **argv) {
         tcase_add_test(all, doorbells_and_dead_letters_are_summed_over_lanes);
         tcase_add_test(all, tokens_backends_connections_and_the_log_are_told);
         tcase_add_test(all, a_process_is_up_while_its_heartbeat_is_fresh);
+        tcase_add_test(all, a_lanes_state_and_its_resets_are_told);
         tcase_add_test(all, gateways_are_up_when_as_many_are_as_should_be);
         tcase_add_test(all, connections_die_with_their_gateway_and_requests_do_not);
         tcase_add_test(all, restarts_are_incarnations_beyond_the_first);
