@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "shm/units.h"
 
@@ -14,6 +15,10 @@ uint64_t arena_bytes(uint64_t body_bytes) {
         uint64_t n_units = layout_align(body_bytes, ARENA_UNIT) / ARENA_UNIT;
 
         return head_bytes(n_units) + n_units * ARENA_UNIT;
+}
+
+uint64_t arena_head_bytes(uint64_t body_bytes) {
+        return head_bytes(layout_align(body_bytes, ARENA_UNIT) / ARENA_UNIT);
 }
 
 void arena_format(struct arena_shm *shm, uint64_t body_bytes) {
@@ -46,27 +51,28 @@ static uint32_t units_of(uint32_t len) {
 
 int arena_attach(struct arena *arena, void *map, uint64_t map_bytes) {
         uint32_t n_units;
-        uint64_t *used;
         int r = check(map, map_bytes, &n_units);
 
         if (r < 0)
                 return r;
-        used = units_new(n_units);
-        if (!used)
-                return -ENOMEM;
         *arena = (struct arena){
                         .shm = map,
                         .base = (uint8_t *)map + head_bytes(n_units),
                         .n_units = n_units,
-                        .used = used,
+                        .used = units_new(n_units),
+                        .touched = units_new(n_units),
         };
-        return 0;
+        if (arena->used && arena->touched)
+                return 0;
+        arena_close(arena);
+        return -ENOMEM;
 }
 
 void arena_close(struct arena *arena) {
         if (!arena)
                 return;
         free(arena->used);
+        free(arena->touched);
         *arena = (struct arena){.shm = NULL};
 }
 
@@ -107,12 +113,29 @@ void arena_adopted(struct arena *arena) {
                         raise_gen(&arena->shm->gen[i]);
 }
 
+/* Takes the pages of a run where this has not been done yet; false: there is no room for them. Linux
+ * before 5.14 does not know the advice, and then a thin arena cannot be told from a full one. */
+static bool touch(struct arena *arena, uint32_t at, uint32_t n) {
+        if (units_are_used(arena->touched, at, n))
+                return true;
+        if (madvise(arena->base + (uint64_t)at * ARENA_UNIT, (uint64_t)n * ARENA_UNIT,
+                            MADV_POPULATE_WRITE) == -1 &&
+                        errno != EINVAL)
+                return false;
+        units_use(arena->touched, at, n);
+        return true;
+}
+
 int arena_alloc(struct arena *arena, uint32_t len, struct arena_ref *ret, uint8_t **ret_data) {
         uint32_t n = units_of(len);
         uint32_t at = units_take(arena->used, arena->n_units, &arena->hint, n);
 
         if (at == UNITS_NONE)
                 return ARENA_E_FULL;
+        if (!touch(arena, at, n)) {
+                units_release(arena->used, at, n);
+                return ARENA_E_THIN;
+        }
         arena->used_bytes += (uint64_t)n * ARENA_UNIT;
         *ret = (struct arena_ref){
                         .len = len,

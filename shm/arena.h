@@ -5,7 +5,8 @@
  * Units   ARENA_UNIT bytes; a body takes a run of consecutive units
  * Owner   written by one gateway slot; every stage of every lane maps it read-only
  * Errors  0, -EPROTO (attach), ARENA_E_*
- * Limits  bodies up to admission.max_body_bytes; nothing allocates after attach
+ * Limits  bodies up to admission.max_body_bytes; nothing allocates after attach. An arena may be thin
+ *         (segment.h): its owner makes sure of a unit's page before it writes there for the first time
  *
  * A reference is {slot, off, len, gen}. The generation of a run's first unit is raised (seq_cst)
  * when the run is freed, before any of its units is used again: a reader copies, then checks
@@ -21,6 +22,7 @@
 
 enum arena_error {
         ARENA_E_FULL = 1, /* no run is free: the request waits at the door */
+        ARENA_E_THIN,     /* one is, and /dev/shm has no room for its pages: likewise */
         ARENA_E_GONE,     /* the body was freed (or is being overwritten): its request has ended */
         ARENA_E_BOUNDS,   /* the reference does not lie in the arena: a peer wrote nonsense */
 };
@@ -39,6 +41,8 @@ struct arena_shm {
 };
 
 uint64_t arena_bytes(uint64_t body_bytes);
+/* Of that what comes before the bodies. */
+uint64_t arena_head_bytes(uint64_t body_bytes);
 void arena_format(struct arena_shm *shm, uint64_t body_bytes);
 
 /* Owner's side. */
@@ -46,7 +50,8 @@ struct arena {
         struct arena_shm *shm;
         uint8_t *base;
         uint32_t n_units;
-        uint64_t *used; /* private bitmap, rebuilt from the admission slots on attach */
+        uint64_t *used;    /* private bitmap, rebuilt from the admission slots on attach */
+        uint64_t *touched; /* likewise: units whose pages are known to be there */
         uint32_t hint;
         uint64_t used_bytes;
 };
@@ -57,8 +62,8 @@ int arena_attach(struct arena *arena, void *map, uint64_t map_bytes);
 int arena_adopt(struct arena *arena, const struct arena_ref *ref);
 void arena_adopted(struct arena *arena);
 void arena_close(struct arena *arena);
-/* A run for len bytes; *ret_data is where to write. slot is filled in by the caller. 0 or
- * ARENA_E_FULL. */
+/* A run for len bytes; *ret_data is where to write. slot is filled in by the caller. 0,
+ * ARENA_E_FULL, ARENA_E_THIN. */
 int arena_alloc(struct arena *arena, uint32_t len, struct arena_ref *ret, uint8_t **ret_data);
 void arena_free(struct arena *arena, const struct arena_ref *ref);
 

@@ -109,24 +109,39 @@ static int open_read_only(const char *name, uint64_t bytes, struct segment_fds *
 static int allocate(int fd, uint64_t bytes) {
         int r;
 
-        if (fchmod(fd, 0600) == -1) /* whatever the umask took away */
-                return -errno;
         do
                 r = posix_fallocate(fd, 0, (off_t)bytes);
         while (r == EINTR);
         return -r;
 }
 
+static int size(int fd, uint64_t bytes, uint64_t first) {
+        if (fchmod(fd, 0600) == -1) /* whatever the umask took away */
+                return -errno;
+        if (first < bytes && ftruncate(fd, (off_t)bytes) == -1)
+                return -errno;
+        return allocate(fd, first);
+}
+
 int segment_create(const char *name, uint64_t bytes, struct segment_fds *ret) {
+        return segment_create_thin(name, bytes, bytes, ret);
+}
+
+int segment_fill(const struct segment_fds *fds, uint64_t bytes) {
+        return allocate(fds->rw, bytes);
+}
+
+int segment_create_thin(
+                const char *name, uint64_t bytes, uint64_t first, struct segment_fds *ret) {
         struct segment_fds fds = {.rw = -1, .ro = -1};
         int r;
 
-        if (bytes == 0 || bytes > INT64_MAX)
+        if (bytes == 0 || bytes > INT64_MAX || first == 0 || first > bytes)
                 return -EINVAL;
         fds.rw = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fds.rw == -1)
                 return -errno;
-        r = allocate(fds.rw, bytes);
+        r = size(fds.rw, bytes, first);
         if (r == 0)
                 r = open_read_only(name, bytes, &fds);
         if (r < 0) {

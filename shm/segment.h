@@ -26,6 +26,10 @@ int segment_name(char buf[static SEGMENT_NAME_MAX], const char *instance, const 
 int segment_object_name(char *buf, uint32_t n, enum mr_object kind, uint32_t a, uint32_t b);
 
 int segment_create(const char *name, uint64_t bytes, struct segment_fds *ret);
+/* The same with room for its first bytes only; the first touch of any other page may be a SIGBUS, until
+ * segment_fill() has found room for all of it. */
+int segment_create_thin(const char *name, uint64_t bytes, uint64_t first, struct segment_fds *ret);
+int segment_fill(const struct segment_fds *fds, uint64_t bytes);
 /* Opens an existing object of exactly `bytes`, owned by this user, mode 0600. */
 int segment_open(const char *name, uint64_t bytes, struct segment_fds *ret);
 int segment_unlink(const char *name);

@@ -10,7 +10,14 @@ static bool is_used(const uint64_t *used, uint32_t at) {
         return (used[at / 64] >> (at % 64) & 1) != 0;
 }
 
-static void mark(uint64_t *used, uint32_t at, uint32_t n) {
+bool units_are_used(const uint64_t *used, uint32_t at, uint32_t n) {
+        for (uint32_t i = at; i < at + n; i++)
+                if (!is_used(used, i))
+                        return false;
+        return true;
+}
+
+void units_use(uint64_t *used, uint32_t at, uint32_t n) {
         for (uint32_t i = at; i < at + n; i++)
                 used[i / 64] |= UINT64_C(1) << (i % 64);
 }
@@ -48,7 +55,7 @@ uint32_t units_take(uint64_t *used, uint32_t n_units, uint32_t *hint, uint32_t n
                 at = find(used, 0, n_units, n);
         if (at == UNITS_NONE)
                 return UNITS_NONE;
-        mark(used, at, n);
+        units_use(used, at, n);
         *hint = at + n < n_units ? at + n : 0;
         return at;
 }
@@ -59,6 +66,6 @@ bool units_claim(uint64_t *used, uint32_t n_units, uint32_t at, uint32_t n) {
         for (uint32_t i = at; i < at + n; i++)
                 if (is_used(used, i))
                         return false;
-        mark(used, at, n);
+        units_use(used, at, n);
         return true;
 }

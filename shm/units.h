@@ -20,4 +20,7 @@ uint64_t *units_new(uint32_t n_units);
 uint32_t units_take(uint64_t *used, uint32_t n_units, uint32_t *hint, uint32_t n);
 /* Marks exactly this run: false when it is out of bounds or partly taken. */
 bool units_claim(uint64_t *used, uint32_t n_units, uint32_t at, uint32_t n);
+/* Whether all of a run are marked; marks them, whatever they were. */
+bool units_are_used(const uint64_t *used, uint32_t at, uint32_t n);
+void units_use(uint64_t *used, uint32_t at, uint32_t n);
 void units_release(uint64_t *used, uint32_t at, uint32_t n);

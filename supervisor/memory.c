@@ -89,7 +89,8 @@ static void format(const struct memory *m, const struct topology_object *o, void
         }
 }
 
-static int make_object(struct memory *m, uint32_t i) {
+/* With room for its first bytes at least. */
+static int make_object(struct memory *m, uint32_t i, uint64_t first) {
         const struct topology_object *o = &m->objects[i];
         char name[SEGMENT_NAME_MAX];
         void *map;
@@ -97,7 +98,7 @@ static int make_object(struct memory *m, uint32_t i) {
 
         r = segment_name(name, m->instance, o->name);
         if (r == 0)
-                r = segment_create(name, o->bytes, &m->fds[i]);
+                r = segment_create_thin(name, o->bytes, first, &m->fds[i]);
         if (r == 0)
                 r = segment_map(m->fds[i].rw, o->bytes, true, false, &map);
         if (r < 0)
@@ -137,7 +138,8 @@ static int make_all(struct memory *m, struct report *report) {
         for (i = 1; i <= m->n_objects; i++) {
                 r = topology_is_spare(m->topology, &m->objects[i % m->n_objects])
                                     ? 0
-                                    : make_object(m, i % m->n_objects);
+                                    : make_object(m, i % m->n_objects,
+                                                      m->objects[i % m->n_objects].bytes);
                 if (r == 0)
                         continue;
                 unlink_all(m->instance); /* with everything released the report says what is free */
@@ -410,8 +412,15 @@ static uint32_t arena_object(const struct memory *m, uint32_t slot) {
 }
 
 int memory_arena_make(struct memory *m, uint32_t slot) {
-        int r = m->arena[slot] ? 0 : make_object(m, arena_object(m, slot));
+        uint32_t i = arena_object(m, slot);
+        int r = m->arena[slot] ? 0 : make_object(m, i, m->objects[i].bytes);
 
+        if (r == -ENOSPC) {
+                log_warn("arena", "slot=%u what=\"/dev/shm has no room for a second one yet: large "
+                                  "requests may wait\"", slot);
+                r = make_object(m, i, arena_head_bytes(m->topology->arena_bytes));
+                m->thin[slot] = true;
+        }
         if (r) { /* half made is not made */
                 memory_arena_drop(m, slot);
                 return r;
@@ -419,6 +428,15 @@ int memory_arena_make(struct memory *m, uint32_t slot) {
         if (!m->arena[slot])
                 m->arena[slot] = ++m->n_arenas;
         return 0;
+}
+
+static void fill_arenas(struct memory *m) {
+        for (uint32_t slot = 0; slot < m->topology->n_gateway_slots; slot++)
+                if (m->arena[slot] && m->thin[slot]) {
+                        uint32_t i = arena_object(m, slot);
+
+                        m->thin[slot] = segment_fill(&m->fds[i], m->objects[i].bytes) != 0;
+                }
 }
 
 void memory_arena_drop(struct memory *m, uint32_t slot) {
@@ -429,12 +447,18 @@ void memory_arena_drop(struct memory *m, uint32_t slot) {
                 (void)segment_unlink(name);
         segment_close(&m->fds[i]);
         m->arena[slot] = 0;
+        m->thin[slot] = false;
+        fill_arenas(m);
 }
 
+/* One that was taken over may be thin. */
 static void number_arenas(struct memory *m) {
-        for (uint32_t i = 0; i < m->n_objects; i++)
-                if (m->objects[i].kind == OBJECT_ARENA && m->fds[i].rw != -1)
-                        m->arena[m->objects[i].a] = ++m->n_arenas;
+        for (uint32_t slot = 0; slot < m->topology->n_gateway_slots; slot++)
+                if (m->fds[arena_object(m, slot)].rw != -1) {
+                        m->arena[slot] = ++m->n_arenas;
+                        m->thin[slot] = m->adopted;
+                }
+        fill_arenas(m);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

@@ -39,12 +39,14 @@ struct memory {
         bool adopted;
         uint64_t arena[GATEWAY_SLOTS_MAX]; /* by slot: serial of the arena that exists, 0: none */
         uint64_t n_arenas;                 /* that were ever made or found here: the last serial */
+        bool thin[GATEWAY_SLOTS_MAX];      /* without room for all of it yet */
         const struct counters_shm *counters[PROCS_MAX]; /* read-only; NULL: not mapped */
 };
 
 int memory_open(const struct settings *s, uint32_t n_cores, bool discard, struct memory *ret,
                 struct report *report);
-/* The arena of a slot that comes into use, or goes out of it. 0 or -errno (-ENOSPC: no room). */
+/* The arena of a slot that comes into use, or goes out of it. Where there is no room for a second
+ * one it is thin, until the first has gone. 0 or -errno. */
 int memory_arena_make(struct memory *memory, uint32_t slot);
 void memory_arena_drop(struct memory *memory, uint32_t slot);
 

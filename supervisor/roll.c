@@ -128,9 +128,7 @@ static void prepare_gateway(struct daemon *d, struct roll_job *job) {
         int r = gateways_prepare(d);
 
         if (r) {
-                finish_job(d, r == -ENOSPC ? "/dev/shm has no room for a second gateway's arena "
-                                             "(admission.arena_bytes)"
-                                           : strerror(-r));
+                finish_job(d, r == -ENOSPC ? "/dev/shm is full" : strerror(-r));
                 return;
         }
         job->step = ROLL_ARENA;

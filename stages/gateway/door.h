@@ -17,6 +17,8 @@ struct gateway;
 
 enum door_error { DOOR_E_FULL = 1 };
 
+#define DOOR_LOOK (UINT64_MAX - 1) /* more than any arena holds */
+
 struct door_entry {
         struct door_entry *next, *prev;
         struct answer *answer;

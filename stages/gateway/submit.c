@@ -214,12 +214,15 @@ static int claim(struct gateway *gw, struct admit *ad) {
 static int body_store(struct gateway *gw, struct admit *ad) {
         const struct mr_view body = ad->composed->body;
         uint8_t *to;
+        int r;
 
         ad->body = (struct arena_ref){0};
         if (body.n <= SUBMIT_INLINE)
                 return 0;
-        if (arena_alloc(&gw->arena, body.n, &ad->body, &to) != 0) {
-                gw->door.arena_used = gw->arena.used_bytes;
+        r = arena_alloc(&gw->arena, body.n, &ad->body, &to);
+        if (r != 0) {
+                /* Nobody tells when /dev/shm has room again: then the door looks each time. */
+                gw->door.arena_used = r == ARENA_E_THIN ? DOOR_LOOK : gw->arena.used_bytes;
                 return ADMIT_WAIT;
         }
         ad->body.slot = gw->slot;

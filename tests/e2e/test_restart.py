@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from backend import Backend
-from conftest import MILLRACE, check_sequence, echo, shm_objects, text_of, wait_for
+from conftest import MILLRACE, Daemon, check_sequence, echo, shm_objects, text_of, wait_for
 from test_backend import behind
 
 LOST = (BrokenPipeError, ConnectionResetError, ConnectionRefusedError)
@@ -176,6 +176,26 @@ def test_a_reload_under_load_fails_no_request(daemon, tmp_path):
         load.runs()
     assert d.place("rag")["restarts"] == 3 and d.place("stream")["restarts"] == 3
     assert d.place("gateway")["restarts"] == 3
+
+
+def test_a_gateway_is_replaced_where_dev_shm_has_64_mib(daemon):
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+             'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    d = Daemon({**echo(gap_ms=2), "lanes": 2}, directory=None)
+    d.command = [*alone, *d.command]
+    d.start()
+    try:
+        with Load(d, fresh=4, kept=2) as load:
+            for _ in range(3):
+                load.runs()
+                restart(d)
+        assert "has no room for a second one yet" in d.log()
+        text = "w" * 2_000_000  # an eighth of an arena, in one that was thin
+        assert text_of(d.client().submit("large", prompt=text)) == text
+    finally:
+        d.finish()
 
 
 def test_an_old_connection_ends_when_its_last_answer_has(daemon):

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "pair.h"
 #include "shm/arena.h"
@@ -163,6 +165,32 @@ START_TEST(full_arena_says_so) {
         arena_free(&arena, &ref[5]);
         ck_assert_int_eq(arena_alloc(&arena, ARENA_UNIT + 1, &one, &data), ARENA_E_FULL);
         ck_assert_int_eq(arena_alloc(&arena, ARENA_UNIT, &one, &data), 0);
+}
+END_TEST
+
+START_TEST(arena_without_room_for_its_pages_says_so_and_touches_none) {
+        uint64_t bytes = arena_bytes(BODIES), first = arena_head_bytes(BODIES) + 2 * ARENA_UNIT;
+        int fd = memfd_create("arena", MFD_CLOEXEC);
+        struct arena_ref ref;
+        struct arena thin;
+        uint8_t *data;
+        void *map;
+
+        ck_assert_int_eq(ftruncate(fd, (off_t)first), 0); /* there is nothing behind its end */
+        map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        ck_assert_ptr_ne(map, MAP_FAILED);
+        arena_format(map, BODIES);
+        ck_assert_int_eq(arena_attach(&thin, map, bytes), 0);
+        ck_assert_int_eq(arena_alloc(&thin, ARENA_UNIT, &ref, &data), 0);
+        memset(data, 1, ARENA_UNIT);
+        ck_assert_int_eq(arena_alloc(&thin, 2 * ARENA_UNIT, &ref, &data), ARENA_E_THIN);
+        ck_assert_uint_eq(thin.used_bytes, ARENA_UNIT);
+        ck_assert_int_eq(ftruncate(fd, (off_t)bytes), 0); /* there is room now */
+        ck_assert_int_eq(arena_alloc(&thin, 2 * ARENA_UNIT, &ref, &data), 0);
+        memset(data, 1, (size_t)2 * ARENA_UNIT);
+        arena_close(&thin);
+        munmap(map, bytes);
+        close(fd);
 }
 END_TEST
 
@@ -328,6 +356,7 @@ int main(void) {
         tcase_add_test(bodies, reference_out_of_the_arena_or_the_body_is_refused);
         tcase_add_test(bodies, body_is_read_until_it_is_freed);
         tcase_add_test(bodies, full_arena_says_so);
+        tcase_add_test(bodies, arena_without_room_for_its_pages_says_so_and_touches_none);
         tcase_add_test(bodies, what_no_open_slot_names_is_gone_after_attach);
         tcase_add_test(counts, counters_count_and_have_names);
         tcase_add_test(counts, histogram_counts_each_value_in_one_bucket);
