@@ -332,8 +332,10 @@ START_TEST(drained_is_said_once_for_each_drain) {
 }
 END_TEST
 
-START_TEST(an_arena_can_come_and_come_again_while_it_runs) {
+START_TEST(an_arena_can_come_go_and_come_again_while_it_runs) {
+        const struct segment_fds none = {.rw = -1, .ro = -1};
         uint64_t bytes = arena_bytes(65536);
+        char text[64];
 
         start();
         put("arena", 1);
@@ -343,15 +345,49 @@ START_TEST(an_arena_can_come_and_come_again_while_it_runs) {
                 struct arena_shm *shm = object_map(rig.arena.rw, bytes);
                 arena_format(shm, 65536);
                 say_object(OBJECT_ARENA, 1, bytes, false, &rig.arena);
-                const char *said = "";
-                for (int tries = 0; tries < 1000 && strcmp(said, "arena 1") != 0; tries++) {
-                        put("arena", 1);
-                        said = get();
-                }
-                ck_assert_str_eq(said, "arena 1");
+                /* Once it says so, whatever comes out of a ring may refer to it. */
+                ck_assert_uint_eq(hear(text, sizeof(text)), CHANNEL_TAKEN);
+                put("arena", 1);
+                ck_assert_str_eq(get(), "arena 1");
                 segment_unmap(shm, bytes);
                 segment_close(&rig.arena);
         }
+        say_object(OBJECT_ARENA, 1, 0, false, &none);
+        const char *said = "arena 1";
+        for (int tries = 0; tries < 1000 && strcmp(said, "arena 0") != 0; tries++) {
+                put("arena", 1);
+                said = get();
+        }
+        ck_assert_str_eq(said, "arena 0");
+}
+END_TEST
+
+START_TEST(an_arena_of_another_size_is_not_taken_and_changes_nothing) {
+        uint64_t bytes = arena_bytes(65536);
+        char text[64];
+
+        start();
+        rig.arena = object_new(OBJECT_ARENA, 1, bytes); /* never formatted */
+        say_object(OBJECT_ARENA, 1, bytes, false, &rig.arena);
+        say_object(OBJECT_ARENA, 1, bytes + 4096, false, &rig.arena);
+        ck_assert_int_eq(channel_send(rig.channel, CHANNEL_DRAIN, 0, NULL, 0, -1), 0);
+        ck_assert_uint_eq(hear(text, sizeof(text)), CHANNEL_DRAINED);
+        put("arena", 1);
+        ck_assert_str_eq(get(), "arena 0");
+        segment_close(&rig.arena);
+}
+END_TEST
+
+START_TEST(who_is_to_close_and_has_nothing_left_says_drained) {
+        char text[64];
+
+        start();
+        ck_assert_int_eq(channel_send(rig.channel, CHANNEL_CLOSE, 0, NULL, 0, -1), 0);
+        ck_assert_uint_eq(hear(text, sizeof(text)), CHANNEL_DRAINED);
+        ck_assert_int_eq(channel_send(rig.channel, CHANNEL_DRAIN, 0, NULL, 0, -1), 0);
+        ck_assert_uint_eq(hear(text, sizeof(text)), CHANNEL_DRAINED);
+        ck_assert_int_eq(channel_send(rig.channel, CHANNEL_LEAVE, 0, NULL, 0, -1), 0);
+        ends_with(EXIT_DRAINED);
 }
 END_TEST
 
@@ -490,7 +526,9 @@ static TCase *life(void) {
         tcase_add_test(tcase, a_worker_that_wants_to_be_renewed_publishes_and_says_so);
         tcase_add_test(tcase, the_end_of_the_supervisor_ends_the_worker);
         tcase_add_test(tcase, drained_is_said_once_for_each_drain);
-        tcase_add_test(tcase, an_arena_can_come_and_come_again_while_it_runs);
+        tcase_add_test(tcase, an_arena_can_come_go_and_come_again_while_it_runs);
+        tcase_add_test(tcase, an_arena_of_another_size_is_not_taken_and_changes_nothing);
+        tcase_add_test(tcase, who_is_to_close_and_has_nothing_left_says_drained);
         tcase_add_test(tcase, signals_to_the_whole_group_are_not_for_workers);
         tcase_add_test(tcase, a_crash_leaves_signal_and_record_at_hand);
         tcase_add_test(tcase, a_signal_that_somebody_sent_names_the_sender);
