@@ -185,6 +185,8 @@ static void settle(struct process *p) {
         p->state = PROCESS_IDLE;
         p->draining = p->drained = p->leaving = p->killed = p->reaped = false;
         ring_neighbours(p);
+        if (p->role == ROLE_GATEWAY && cause != CAUSE_PLANNED)
+                listener_poke(&d->client);
         if (gateways_ended(p, drained))
                 log_info("spare", "slot=%u", p->index);
         else if (d->phase != DAEMON_ENDED &&

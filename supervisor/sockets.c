@@ -138,6 +138,18 @@ static bool is_served(const char *path) {
         return served;
 }
 
+void listener_poke(const struct listener *listener) {
+        struct report unused;
+        struct sockaddr_un address;
+        int fd = listener->path[0] ? socket_new(AF_UNIX, &unused) : -1;
+
+        if (fd == -1)
+                return;
+        unix_address(listener->path, &address);
+        (void)connect(fd, (struct sockaddr *)&address, sizeof(address)); /* a full backlog wakes too */
+        close(fd);
+}
+
 /* Makes way for a new socket: 0 when nothing is at the path any more. */
 static int clear_path(const char *path, struct report *report) {
         struct stat st;

@@ -41,6 +41,9 @@ int listener_unix(const char *path, mode_t mode, struct listener *ret, struct re
 /* "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `what`: the setting's key, for the error. */
 int listener_open(const char *where, const char *what, struct listener *ret, struct report *report);
 void listener_close(struct listener *listener);
+/* Wakes one of those who wait at it: the kernel wakes one for each connection, and that one may have
+ * died of something else just then. */
+void listener_poke(const struct listener *listener);
 
 /* Whether the peer of a Unix connection is this user or root. */
 int sockets_peer_is_ours(int fd);

@@ -362,11 +362,27 @@ int frames_adopt(struct frames *f, int fd) {
         return 0;
 }
 
+static void take(struct frames *f, int fd) {
+        if (frames_adopt(f, fd) < 0)
+                log_warn("connection_refused", "connections=%u", f->n_conns);
+}
+
+/* For each connection the kernel wakes one of those who wait at the listener. When that was us, and we
+ * stop just then, nobody looks at it until another one comes: so what is there is taken. */
+static void take_backlog(struct frames *f) {
+        int fd;
+
+        while ((fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC)) != -1)
+                take(f, fd);
+}
+
 static void on_accept(struct loop_op *op, int res, uint32_t cqe_flags) {
         struct frames *f = op->owner;
 
-        if (res >= 0 && frames_adopt(f, res) < 0)
-                log_warn("connection_refused", "connections=%u", f->n_conns);
+        if (res >= 0)
+                take(f, res);
+        if (f->retired && !f->closing && !(cqe_flags & LOOP_MORE))
+                take_backlog(f);
         if ((cqe_flags & LOOP_MORE) || f->closing || f->retired || res == -ECANCELED)
                 return;
         /* Out of descriptors, or the like: the listener is asked again a little later. */

@@ -108,7 +108,8 @@ struct frames {
         bool closing;
 };
 
-/* listen_fd -1: connections come by frames_adopt() only. The descriptor stays the caller's. */
+/* listen_fd -1: connections come by frames_adopt() only. The descriptor stays the caller's, and does
+ * not block. */
 void frames_init(struct frames *f, struct loop *loop, int listen_fd, const struct frames_ops *ops,
                 void *ctx, const struct frames_limits *limits);
 /* A connected socket; taken over whether it succeeds or not. */

@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from backend import Backend
-from conftest import MILLRACE, Daemon, check_sequence, echo, shm_objects, text_of, wait_for
+from conftest import MILLRACE, Client, Daemon, check_sequence, echo, shm_objects, text_of, wait_for
 from test_backend import behind
 
 LOST = (BrokenPipeError, ConnectionResetError, ConnectionRefusedError)
@@ -198,6 +198,19 @@ def test_a_gateway_is_replaced_where_dev_shm_has_64_mib(daemon):
         d.finish()
 
 
+def test_a_lone_client_that_comes_just_then_is_answered(daemon):
+    """Nobody else connects, who would wake whoever accepts."""
+    d = daemon(echo())
+    control = Client(f"{d.socket}.ctl")
+    for n in range(20):
+        control.send(op="restart", stage="gateway")
+        assert control.next()["ok"]
+        c = d.client()
+        assert text_of(c.submit(str(n), prompt="here I am")) == "here I am"
+        c.close()
+    control.close()
+
+
 def test_an_old_connection_ends_when_its_last_answer_has(daemon):
     d = daemon(echo(gap_ms=150))
     old = d.pid("gateway")
@@ -241,10 +254,10 @@ def test_one_id_at_two_gateways_at_once_runs_once(daemon):
         new = d.client()
         batch = [f"{round}-{n}" for n in range(40)]
         try:
-            for order, client in ((batch, old), (batch[::-1], new)):
+            for order, client in ((batch, new), (batch[::-1], old)):
                 client.raw(b"".join(packed(i) for i in order))
         except LOST:
-            pass  # we were slow, and the old gateway had closed: then the new one has it alone
+            pass  # we were slow, and the old gateway had closed: then the new one has them alone
         for i in batch:
             events = new.events(i)
             assert [e["ev"] for e in events if e["ev"] in ("done", "error")] == ["done"], events
