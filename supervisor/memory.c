@@ -183,7 +183,7 @@ int memory_lane_remake(struct memory *m, uint32_t lane) {
         }
         for (uint32_t i = 0; r == 0 && i < m->n_objects; i++)
                 if (goes_with(m, i, lane))
-                        r = make_object(m, i);
+                        r = make_object(m, i, m->objects[i].bytes);
         return r;
 }
 
