@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "stages/engines/index/index_path.h"
+#include "stages/common/state_path.h"
 
 #define K_DEFAULT 10u
 #define LOCK_TRIES 25
@@ -299,7 +299,7 @@ int cmd_index(int argc, char **argv) {
         if (r != 0)
                 return r;
         if (!options.path) {
-                if (index_default_path("main", path, sizeof(path)) < 0) {
+                if (state_default_path("main", ".index", path, sizeof(path)) < 0) {
                         cli_error("index", "there is no home folder to keep an index in: use "
                                            "--index DIR");
                         return CLI_USAGE;

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "stages/common/log.h"
-#include "stages/engines/index/index_path.h"
+#include "stages/common/state_path.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 
@@ -28,17 +28,28 @@ enum roll_step { ROLL_BEGIN, ROLL_DRAINING, ROLL_LEAVING, ROLL_SLOT, ROLL_ARENA,
 /* ---- settings -------------------------------------------------------------------------------- */
 
 /* Workers have no home of their own to look at: where "auto" is, they are told; without one there
- * is no index. */
+ * is no index, and no database. */
+static char *resolve(const struct daemon *d, char *as_set, const char *ending,
+                char path[static SETTINGS_TEXT_MAX]) {
+        static char none[] = "none";
+
+        if (!as_set || strcmp(as_set, "auto") != 0)
+                return as_set;
+        return state_default_path(d->settings->instance, ending, path, SETTINGS_TEXT_MAX) ? none
+                                                                                         : path;
+}
+
 int roll_pack_settings(struct daemon *d) {
-        char path[SETTINGS_TEXT_MAX], none[] = "none", *as_set = d->settings->rag.index;
+        char index[SETTINGS_TEXT_MAX], database[SETTINGS_TEXT_MAX];
+        char *index_as_set = d->settings->rag.index;
+        char *database_as_set = d->settings->stream.database;
         int r;
 
-        if (as_set && strcmp(as_set, "auto") == 0) {
-                r = index_default_path(d->settings->instance, path, sizeof(path));
-                d->settings->rag.index = r ? none : path;
-        }
+        d->settings->rag.index = resolve(d, index_as_set, ".index", index);
+        d->settings->stream.database = resolve(d, database_as_set, ".db", database);
         r = settings_pack(d->settings, d->packed, SETTINGS_PACKED_MAX, &d->packed_len);
-        d->settings->rag.index = as_set;
+        d->settings->rag.index = index_as_set;
+        d->settings->stream.database = database_as_set;
         return r;
 }
 

@@ -1,7 +1,7 @@
 /*
- * index_path -- where the index of an instance lies when nobody says.
+ * state_path -- where the files of an instance lie when nobody says.
  */
-#include "stages/engines/index/index_path.h"
+#include "stages/common/state_path.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -19,7 +19,7 @@ static const char *home_folder(void) {
         return user && user->pw_dir && user->pw_dir[0] == '/' ? user->pw_dir : NULL;
 }
 
-int index_default_path(const char *instance, char *buf, size_t n) {
+int state_default_path(const char *instance, const char *ending, char *buf, size_t n) {
         const char *state = getenv("STATE_DIRECTORY");
         const char *xdg = getenv("XDG_STATE_HOME");
         const char *home;
@@ -27,14 +27,15 @@ int index_default_path(const char *instance, char *buf, size_t n) {
 
         /* systemd separates several by colons; XDG says to ignore a relative path. */
         if (state && state[0] == '/') {
-                len = snprintf(buf, n, "%.*s/%s.index", (int)strcspn(state, ":"), state, instance);
+                len = snprintf(buf, n, "%.*s/%s%s", (int)strcspn(state, ":"), state, instance,
+                                ending);
         } else if (xdg && xdg[0] == '/') {
-                len = snprintf(buf, n, "%s/millrace/%s.index", xdg, instance);
+                len = snprintf(buf, n, "%s/millrace/%s%s", xdg, instance, ending);
         } else {
                 home = home_folder();
                 if (!home)
                         return -ENOENT;
-                len = snprintf(buf, n, "%s/.local/state/millrace/%s.index", home, instance);
+                len = snprintf(buf, n, "%s/.local/state/millrace/%s%s", home, instance, ending);
         }
         return len < 0 || (size_t)len >= n ? -ENAMETOOLONG : 0;
 }

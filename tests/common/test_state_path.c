@@ -1,7 +1,7 @@
 /*
- * index_path -- where an index lies when nobody says.
+ * state_path -- where the files of an instance lie when nobody says.
  */
-#include "stages/engines/index/index_path.h"
+#include "stages/common/state_path.h"
 
 #include <check.h>
 #include <errno.h>
@@ -16,36 +16,36 @@ static void clean(void) {
 }
 
 START_TEST(a_buffer_too_small_is_refused) {
-        ck_assert_int_eq(index_default_path("main", path, 10), -ENAMETOOLONG);
-        ck_assert_int_eq(index_default_path("main", path, 0), -ENAMETOOLONG);
+        ck_assert_int_eq(state_default_path("main", ".index", path, 10), -ENAMETOOLONG);
+        ck_assert_int_eq(state_default_path("main", ".index", path, 0), -ENAMETOOLONG);
 }
 END_TEST
 
 START_TEST(the_state_directory_comes_first_and_of_several_the_first) {
         setenv("XDG_STATE_HOME", "/xdg", 1);
         setenv("STATE_DIRECTORY", "/var/lib/millrace", 1);
-        ck_assert_int_eq(index_default_path("main", path, sizeof(path)), 0);
+        ck_assert_int_eq(state_default_path("main", ".index", path, sizeof(path)), 0);
         ck_assert_str_eq(path, "/var/lib/millrace/main.index");
         setenv("STATE_DIRECTORY", "/a:/b", 1);
-        ck_assert_int_eq(index_default_path("other", path, sizeof(path)), 0);
-        ck_assert_str_eq(path, "/a/other.index");
+        ck_assert_int_eq(state_default_path("other", ".db", path, sizeof(path)), 0);
+        ck_assert_str_eq(path, "/a/other.db");
 }
 END_TEST
 
 START_TEST(then_xdg_unless_it_is_relative_then_home) {
         setenv("XDG_STATE_HOME", "/xdg", 1);
-        ck_assert_int_eq(index_default_path("main", path, sizeof(path)), 0);
+        ck_assert_int_eq(state_default_path("main", ".index", path, sizeof(path)), 0);
         ck_assert_str_eq(path, "/xdg/millrace/main.index");
         setenv("XDG_STATE_HOME", "relative", 1);
         setenv("STATE_DIRECTORY", "", 1);
-        ck_assert_int_eq(index_default_path("main", path, sizeof(path)), 0);
+        ck_assert_int_eq(state_default_path("main", ".index", path, sizeof(path)), 0);
         ck_assert_str_eq(path, "/home/ada/.local/state/millrace/main.index");
 }
 END_TEST
 
 int main(void) {
-        Suite *suite = suite_create("index_path");
-        TCase *cases = tcase_create("index_path");
+        Suite *suite = suite_create("state_path");
+        TCase *cases = tcase_create("state_path");
 
         tcase_add_checked_fixture(cases, clean, NULL);
         tcase_add_test(cases, a_buffer_too_small_is_refused);

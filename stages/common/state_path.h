@@ -1,8 +1,8 @@
 /*
- * index_path -- where the index of an instance lies when nobody says.
+ * state_path -- where the files of an instance lie when nobody says.
  *
  * Shape   $STATE_DIRECTORY (of several the first), else $XDG_STATE_HOME/millrace, else
- *         ~/.local/state/millrace; in it <instance>.index
+ *         ~/.local/state/millrace; in it <instance> and what kind of file it is
  * Owner   the caller's buffer; the environment is only read
  * Errors  0, -ENAMETOOLONG, or -ENOENT when there is no home either
  * Limits  nothing is made or looked at
@@ -11,4 +11,5 @@
 
 #include <stddef.h>
 
-int index_default_path(const char *instance, char *buf, size_t n);
+/* ending: ".index", ".db" */
+int state_default_path(const char *instance, const char *ending, char *buf, size_t n);
