@@ -34,6 +34,7 @@
         C(shed_timeout, "requests refused: waited too long at the door")                           \
         C(shed_draining, "requests refused: draining")                                             \
         C(shed_down, "requests refused: a stage of their lane is down")                            \
+        C(shed_database, "detached requests refused: the database cannot be written")             \
         C(refused, "requests refused for what they say")                                           \
         C(connections_total, "connections accepted")                                               \
         C(readers_cut, "readers cut because the log moved on")                                     \
@@ -41,6 +42,9 @@
         C(log_bytes_written, "event bytes written to the log")                                     \
         C(notices_missed, "notices dropped because the ring was full")                             \
         C(log_unknown, "events whose response the log does not know")                             \
+        C(results_stored, "results of detached requests that the database has")                    \
+        C(store_failures, "times that a result could not be stored")                               \
+        C(lookups, "ids that gateways asked the database for")                                     \
         C(queries, "index queries run")                                                            \
         C(query_timeouts, "index queries that missed their deadline")                              \
         C(query_errors, "index queries that failed")                                               \
@@ -63,7 +67,8 @@
         G(ring_bytes, "payload bytes that wait there")                                             \
         G(arena_used, "bytes of bodies held")                                                      \
         G(log_responses, "responses in the log")                                                   \
-        G(log_used, "bytes of the log in use")
+        G(log_used, "bytes of the log in use")                                                     \
+        G(database_failed, "1 while the database cannot be written")
 
 enum counter {
 #define COUNTERS_ENUM(name, sentence) COUNTER_##name,

@@ -35,7 +35,7 @@ typedef _Atomic uint64_t mr_au64;
 #define GATEWAY_SLOTS_MAX (GATEWAY_PLACES_MAX + 1) /* one spare, for lossless restarts */
 #define LANE_STAGES_N 5
 #define PROCS_MAX (GATEWAY_SLOTS_MAX + LANES_MAX * LANE_STAGES_N + 1)
-#define RINGS_PER_LANE_MAX (3 * GATEWAY_SLOTS_MAX + 5)
+#define RINGS_PER_LANE_MAX (4 * GATEWAY_SLOTS_MAX + 5)
 #define RINGS_MAX (LANES_MAX * RINGS_PER_LANE_MAX)
 
 static_assert(RINGS_MAX <= 255, "a descriptor names its input ring in 8 bits");

@@ -1,8 +1,8 @@
 /*
  * log -- the response log of a lane: every event of every response, read in place by the gateways.
  *
- * Shape   header | n_responses entries | chains by request | presence by id | n_extents extents of
- *         LOG_EXTENT bytes
+ * Shape   header | n_responses entries | chains by request | presence by id | ids of the database |
+ *         n_extents extents of LOG_EXTENT bytes
  * Units   a response is a byte stream of events, cut into extents; `end` counts its published bytes
  * Owner   written by the stream stage of the lane only; gateways map it read-only
  * Errors  0, -EPROTO, LOG_E_*
@@ -11,6 +11,9 @@
  * An event's bytes are written first, then one store of the response's `end` publishes it (I2, seq_cst:
  * it pairs with the gateways' tables of followed responses, SYNC(log.follow)). Reuse of an extent
  * raises its generation first (seq_cst); a reader copies, then checks the generation (seqlock).
+ *
+ * The last event of a detached response is written, and held back until the database has the whole
+ * response: `pending` is the end that it will publish. Its input is acked meanwhile.
  */
 #pragma once
 
@@ -86,6 +89,7 @@ struct log_response {
         mr_au64 created_ns;
         mr_au64 outcome;   /* LOG_OUTCOME_*, set before `end` covers the terminal event */
         struct log_tail tail[2];
+        mr_au64 pending;   /* end of what is held back: the tail that is not valid tells of it; 0: nothing is */
         mr_au64 chain;      /* index + 1 of the next entry whose number has the same hash; SYNC(log.chains) */
         uint64_t digest[2]; /* of what was asked (id_conflict) */
         uint64_t head_seq;  /* input that created it */
@@ -99,16 +103,20 @@ struct log_response {
 #define LOG_OUTCOME_RETRYABLE 3u  /* the id may run anew */
 #define LOG_OUTCOME_CANCELLED 4u
 #define LOG_RESPONSE_DETACHED 1u
+#define LOG_RESPONSE_STORED 2u    /* the database has all of it */
 
 struct log_shm {
         uint64_t magic, layout;
         uint32_t n_responses, n_extents;
         uint32_t lane, n_chains;  /* a power of two */
-        uint32_t n_presence, rsv; /* a power of two, so large that most counters are 0 */
+        uint32_t n_presence; /* a power of two, so large that most counters are 0 */
+        uint32_t n_stored;   /* words of 64 bits, a power of two */
         /* Raised (seq_cst, after `end`) when a notice to that gateway slot was dropped. */
         alignas(LAYOUT_SEPARATION) mr_au64 missed[GATEWAY_SLOTS_MAX];
         alignas(LAYOUT_SEPARATION) mr_au64 epoch; /* incarnation of the stream stage */
         mr_au64 chains; /* odd while the chains are being changed: a miss under it proves nothing */
+        mr_au64 stored_known;    /* 1: every id that the database had at the start is in the table of ids */
+        mr_au64 database_failed; /* 1: the database cannot be written now */
         alignas(LAYOUT_SEPARATION) struct log_response responses[];
 };
 
@@ -123,6 +131,8 @@ _Atomic uint32_t *log_chain(const struct log_shm *shm, uint64_t req_id);
 /* How many entries have an id whose hash falls here; 0: no entry has that id. Never lower than the truth.
  * SYNC(log.presence) */
 _Atomic uint32_t *log_presence(const struct log_shm *shm, uint64_t id_hash);
+/* The word and bit that say whether the database may have an id; SYNC(log.stored) */
+mr_au64 *log_stored(const struct log_shm *shm, uint64_t id_hash, uint64_t *ret_bit);
 uint64_t log_id_hash(const char *tenant, uint32_t tenant_len, const char *id, uint32_t id_len);
 
 /* ---- reading (gateways) ---- */
@@ -131,7 +141,9 @@ struct log_view {
         const struct log_shm *shm;
         const struct log_extent *extents;
         const _Atomic uint32_t *chains, *presence;
-        uint32_t n_responses, n_extents, n_chains, n_presence; /* copied once, checked against the mapping */
+        const mr_au64 *stored;
+        /* Copied once, checked against the mapping. */
+        uint32_t n_responses, n_extents, n_chains, n_presence, n_stored;
 };
 
 /* A reader's place in one response. */
@@ -156,6 +168,9 @@ enum log_state log_response_state(const struct log_view *view, uint32_t response
 uint64_t log_response_outcome(const struct log_view *view, uint32_t response);
 bool log_response_detached(const struct log_view *view, uint32_t response);
 void log_response_digest(const struct log_view *view, uint32_t response, uint64_t ret[2]);
+/* May the database have this id, as far as this lane knows? Never a wrong no. */
+bool log_may_be_stored(const struct log_view *view, uint64_t id_hash);
+bool log_database_failed(const struct log_view *view);
 /* A cursor before the first event with number > after (walks from the first kept event), or at the end
  * when there is none yet (the caller then passes over what is <= after). LOG_E_GONE when that event was
  * evicted. */

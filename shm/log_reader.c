@@ -13,7 +13,7 @@ static bool is_power(uint32_t n) {
 int log_view_init(struct log_view *view, const void *map, uint64_t map_bytes) {
         const struct log_shm *shm = map;
         struct log_shm head; /* one copy: the sizes are checked and used, and never looked at again */
-        uint64_t extents_at, chains_at, presence_at;
+        uint64_t extents_at, chains_at, presence_at, stored_at, bit;
 
         if (map_bytes < sizeof(head))
                 return -EPROTO;
@@ -22,21 +22,24 @@ int log_view_init(struct log_view *view, const void *map, uint64_t map_bytes) {
                 return -EPROTO;
         if (!head.n_responses || head.n_responses > LOG_RESPONSES_MAX ||
                         head.n_extents > LOG_RESPONSES_MAX || !is_power(head.n_chains) ||
-                        !is_power(head.n_presence))
+                        !is_power(head.n_presence) || !is_power(head.n_stored))
                 return -EPROTO;
         extents_at = (uintptr_t)log_extents(&head) - (uintptr_t)&head;
         if (extents_at + (uint64_t)head.n_extents * LOG_EXTENT > map_bytes)
                 return -EPROTO;
         chains_at = (uintptr_t)log_chain(&head, 0) - (uintptr_t)&head;
         presence_at = (uintptr_t)log_presence(&head, 0) - (uintptr_t)&head;
+        stored_at = (uintptr_t)log_stored(&head, 0, &bit) - (uintptr_t)&head;
         *view = (struct log_view){.shm = shm,
                         .extents = (const struct log_extent *)((uintptr_t)map + extents_at),
                         .chains = (const _Atomic uint32_t *)((uintptr_t)map + chains_at),
                         .presence = (const _Atomic uint32_t *)((uintptr_t)map + presence_at),
+                        .stored = (const mr_au64 *)((uintptr_t)map + stored_at),
                         .n_responses = head.n_responses,
                         .n_extents = head.n_extents,
                         .n_chains = head.n_chains,
-                        .n_presence = head.n_presence};
+                        .n_presence = head.n_presence,
+                        .n_stored = head.n_stored};
         return 0;
 }
 
@@ -152,6 +155,21 @@ void log_response_digest(const struct log_view *view, uint32_t response, uint64_
         ret[0] = ret[1] = 0;
         if (response < view->n_responses)
                 memcpy(ret, view->shm->responses[response].digest, 2 * sizeof(uint64_t));
+}
+
+/* ---- what the database has ---- */
+
+bool log_may_be_stored(const struct log_view *view, uint64_t id_hash) {
+        uint64_t at = id_hash >> 32;
+
+        /* SYNC(log.stored): an id is in the table before the transaction that stores it. */
+        return !atomic_load_explicit(&view->shm->stored_known, memory_order_seq_cst) ||
+               atomic_load_explicit(&view->stored[at >> 6 & (view->n_stored - 1)],
+                               memory_order_seq_cst) >> (at & 63) & 1;
+}
+
+bool log_database_failed(const struct log_view *view) {
+        return atomic_load_explicit(&view->shm->database_failed, memory_order_relaxed) != 0;
 }
 
 /* ---- reading events ---- */

@@ -26,7 +26,7 @@ static bool ring_is_sound(const struct topology_shm *t, uint32_t i) {
         const struct topology_ring *ring = &t->rings[i];
         struct ring_geometry geo;
 
-        if (ring->id != i + 1 || ring->kind > RING_NOTICE || ring->lane >= t->n_lanes)
+        if (ring->id != i + 1 || ring->kind > RING_LOOKUP || ring->lane >= t->n_lanes)
                 return false;
         if (ring->from >= t->n_procs || ring->to >= t->n_procs || ring->from == ring->to)
                 return false;

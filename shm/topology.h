@@ -15,6 +15,7 @@ enum ring_kind {
         RING_DATA,   /* gateway -> rag -> assemble -> inference -> post -> stream */
         RING_CANCEL, /* gateway -> inference, post -> inference */
         RING_NOTICE, /* stream -> gateway */
+        RING_LOOKUP, /* gateway -> stream: does the database have this id? */
 };
 
 struct topology_proc {

@@ -61,7 +61,7 @@ const char *status_state(const struct daemon *d) {
         for (uint32_t i = 0; i < d->n_procs; i++)
                 if (d->procs[i].wanted && strcmp(process_state_name(&d->procs[i]), "down") == 0)
                         return "degraded";
-        return "running";
+        return sum_of(d, COUNTER_database_failed) ? "degraded" : "running";
 }
 
 /* The six members that every process has. */
@@ -154,7 +154,8 @@ static void pack_requests(msgpack_packer *pk, const struct daemon *d) {
                         sum_of_gateways(d, COUNTER_shed_door) +
                                         sum_of_gateways(d, COUNTER_shed_timeout) +
                                         sum_of_gateways(d, COUNTER_shed_draining) +
-                                        sum_of_gateways(d, COUNTER_shed_down));
+                                        sum_of_gateways(d, COUNTER_shed_down) +
+                                        sum_of_gateways(d, COUNTER_shed_database));
         pack_key_u64(pk, "cancelled", cancelled);
         pack_key_u64(pk, "in_flight", in_flight);
         pack_key_u64(pk, "dead_letters", sum_of(d, COUNTER_dead_letters));

@@ -120,6 +120,8 @@ static void add_lane_rings(struct topology_shm *t, const struct settings *s, uin
         add_control_ring(t, RING_CANCEL, lane, topology_proc_stage(t, lane, ROLE_POST), inference);
         for (uint32_t g = 0; g < t->n_gateway_slots; g++)
                 add_control_ring(t, RING_NOTICE, lane, stream, topology_proc_gateway(g));
+        for (uint32_t g = 0; g < t->n_gateway_slots; g++)
+                add_control_ring(t, RING_LOOKUP, lane, topology_proc_gateway(g), stream);
 }
 
 static void add_procs(struct topology_shm *t) {

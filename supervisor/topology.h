@@ -9,7 +9,8 @@
  * Limits  TOPOLOGY_OBJECTS_MAX objects
  *
  * Per lane, in this order: DATA from each gateway slot to rag, then along the stages; CANCEL from
- * each gateway slot and from post to inference; NOTICE from stream to each gateway slot.
+ * each gateway slot and from post to inference; NOTICE from stream to each gateway slot; LOOKUP from
+ * each gateway slot to stream.
  */
 #pragma once
 

@@ -93,6 +93,8 @@ const char *record_type_name(uint16_t type) {
                         [RECORD_RESTART] = "restart",
                         [RECORD_CANCEL] = "cancel",
                         [RECORD_NOTICE] = "notice",
+                        [RECORD_LOOKUP] = "lookup",
+                        [RECORD_ABSENT] = "absent",
         };
         if (type >= sizeof(names) / sizeof(names[0]) || !names[type])
                 return "unknown";

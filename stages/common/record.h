@@ -32,6 +32,8 @@ enum record_type {
         RECORD_RESTART = 5, /* inference runs a detached request anew */
         RECORD_CANCEL = 6,  /* control rings */
         RECORD_NOTICE = 7,  /* stream -> gateway: look at this response; no payload */
+        RECORD_LOOKUP = 8,  /* gateway -> stream: an id that the database may have */
+        RECORD_ABSENT = 9,  /* stream -> gateway: it has not (RING_ERROR: it cannot be asked) */
 };
 
 enum record_option {

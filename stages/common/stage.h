@@ -100,7 +100,7 @@ struct worker {
 
         /* Rings by kind, in topology order. Indexes: lane stages have one data input (rag: one for
          * each gateway slot); inference also RING_CANCEL inputs; gateways RING_NOTICE inputs, one a
-         * lane. */
+         * lane; stream also RING_LOOKUP inputs. */
         struct worker_in *in;
         uint32_t n_in;
         struct worker_out *out;

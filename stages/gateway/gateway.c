@@ -13,6 +13,7 @@
 
 #include "stages/gateway/answers.h"
 #include "stages/gateway/lanes.h"
+#include "stages/gateway/lookup.h"
 #include "stages/gateway/ops.h"
 #include "stages/gateway/reader.h"
 #include "stages/gateway/submit.h"
@@ -52,6 +53,7 @@ static void on_opened(struct conn *c) {
 }
 
 static void on_gone(struct conn *c) {
+        lookups_gone(gateway_of(c), c);
         if (c->user)
                 readers_gone(gateway_of(c), c->user);
         free(c->user);
@@ -115,12 +117,19 @@ static void cancel(struct gateway *gw, struct client *client, struct answer *a) 
                 answer_cancel(gw, a, CANCEL_CLIENT);
 }
 
-static void on_known(struct gateway *gw, struct client *client, const struct ask *ask) {
+static void on_known(struct gateway *gw, struct client *client, const struct ask *ask,
+                const struct lookup_frame *frame) {
         struct mr_view tenant = {client->tenant, client->tenant_len};
         struct answer *a;
         int r = answer_find(gw, tenant, ask->id, &a);
 
-        if (r == ANSWER_E_NONE) {
+        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && lookup_park(gw, frame))
+                return;
+        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && gw->lookups.failed) {
+                native_error(client->conn, ask->id, 0, MR_E_overloaded,
+                                text_view("the database cannot be read now"),
+                                gateway_retry_after_ms(gw));
+        } else if (r == ANSWER_E_NONE) {
                 refuse(gw, client->conn, ask->id, MR_E_not_found, "id: not known");
         } else if (r == ANSWER_E_GONE && ask->op == OP_CANCEL) {
                 native_cancelled(client->conn, ask->id);
@@ -138,8 +147,9 @@ static void on_known(struct gateway *gw, struct client *client, const struct ask
         }
 }
 
-static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
-        struct gateway *gw = gateway_of(c);
+void gateway_frame(struct gateway *gw, struct conn *c, const uint8_t *bytes, uint32_t len) {
+        const struct client *client = c->user;
+        struct lookup_frame frame = {.conn = c, .bytes = bytes, .len = len};
         struct native_error error;
         struct ask ask;
 
@@ -151,12 +161,18 @@ static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
                         frames_finish(c);
                 return;
         }
+        frame.id = ask.id;
+        frame.tenant = (struct mr_view){client->tenant, client->tenant_len};
         if (ask.op == OP_PING)
                 native_pong(c);
         else if (ask.op == OP_SUBMIT)
-                submit(gw, c->user, &ask, bytes, len);
+                submit(gw, c->user, &ask, &frame);
         else
-                on_known(gw, c->user, &ask);
+                on_known(gw, c->user, &ask, &frame);
+}
+
+static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
+        gateway_frame(gateway_of(c), c, bytes, len);
 }
 
 static const struct frames_ops frames_ops = {.opened = on_opened,
@@ -184,6 +200,7 @@ static unsigned notices_turn(struct gateway *gw) {
 
                         if (a)
                                 answer_dirty(gw, a);
+                        lookup_answered(gw, msg);
                         ring_rx_take(rx);
                         ring_rx_ack(rx, seq);
                         taken++;
@@ -228,14 +245,17 @@ static void publish(struct gateway *gw) {
         bool any = false;
 
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                struct worker_out *outs[] = {gw->to_inference[lane], gw->to_stream[lane]};
+
                 if (ring_tx_pending(&gw->to_rag[lane]->tx) > 0) {
                         submit_commit(gw, lane);
                         any = true;
                 }
-                if (ring_tx_pending(&gw->to_inference[lane]->tx) > 0) {
-                        ring_tx_commit(&gw->to_inference[lane]->tx);
-                        any = true;
-                }
+                for (size_t i = 0; i < sizeof(outs) / sizeof(outs[0]); i++)
+                        if (ring_tx_pending(&outs[i]->tx) > 0) {
+                                ring_tx_commit(&outs[i]->tx);
+                                any = true;
+                        }
         }
         if (any)
                 FAULT(gw->w, "after_commit", NULL, 0);
@@ -277,11 +297,14 @@ static unsigned gateway_turn(struct worker *w) {
         n = lanes_turn(gw);
         n += notices_turn(gw);
         n += missed_turn(gw);
-        if (w->cut)
+        if (w->cut) {
+                lookups_refuse(gw, MR_E_draining, "the daemon is shutting down");
                 readers_cut(gw);
+        }
         n += readers_turn(gw);
         n += door_turn(gw);
         n += frames_input(&gw->frames, GATEWAY_FRAMES_TURN);
+        n += lookups_turn(gw);
         n += cancels_turn(gw);
         /* Committed first: `accepted` says that the request is in the ring. */
         publish(gw);
@@ -341,7 +364,7 @@ static bool gateway_drained(struct worker *w) {
                 return gateway_closed(gw);
         if (w->cut) /* every reader has had its last word, and nothing more is waited for */
                 return frames_flushed(&gw->frames);
-        if (gw->table.n_open > 0 || gw->door.n > 0)
+        if (gw->table.n_open > 0 || gw->door.n > 0 || gw->lookups.n > 0)
                 return false;
         return (frames_flushed(&gw->frames) && !gw->dirty) ||
                loop_now_ns(w->loop) > gw->closed_ns + FLUSH_NS;

@@ -19,6 +19,7 @@
 #include "stages/gateway/compose.h"
 #include "stages/gateway/door.h"
 #include "stages/gateway/frames.h"
+#include "stages/gateway/lookup.h"
 #include "stages/gateway/native.h"
 
 #define GATEWAY_FRAMES_TURN 128u  /* frames a turn */
@@ -102,10 +103,11 @@ struct gateway {
         struct arena arena;
         struct admission_table table;
         struct door door;
+        struct lookups lookups;
         struct answers answers;
         struct readers readers;
         struct record_decoder vars; /* of frames, apart from the log's events */
-        struct worker_out *to_rag[LANES_MAX], *to_inference[LANES_MAX];
+        struct worker_out *to_rag[LANES_MAX], *to_inference[LANES_MAX], *to_stream[LANES_MAX];
         struct worker_in *notices[LANES_MAX];
         uint64_t missed[LANES_MAX];
         bool over_bound[LANES_MAX]; /* a request waits until fewer records do */
@@ -136,3 +138,5 @@ static inline struct mr_view text_view(const char *text) {
 
 /* How long a refused client should wait. */
 uint64_t gateway_retry_after_ms(const struct gateway *gw);
+/* One frame of a client: what it asks for is done, or refused. */
+void gateway_frame(struct gateway *gw, struct conn *c, const uint8_t *bytes, uint32_t len);

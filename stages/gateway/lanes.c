@@ -49,6 +49,7 @@ static void leave(struct gateway *gw, uint32_t lane, uint64_t generation) {
         gw->over_bound[lane] = false;
         gw->lane_left[lane] = generation;
         gw->lane_here[lane] = false;
+        lookups_lane_left(gw, lane);
         worker_leave_lane(gw->w, lane, generation);
 }
 

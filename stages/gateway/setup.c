@@ -50,6 +50,7 @@ int gateway_init(struct worker *w) {
         if (r == 0)
                 r = readers_init(&gw->readers, (uint32_t)answers * 4);
         door_init(gw);
+        lookups_init(gw);
         return r;
 }
 
@@ -66,8 +67,10 @@ static int rings_find(struct gateway *gw) {
 
                 gw->to_rag[lane] = worker_find_out(w, RING_DATA, lane, rag);
                 gw->to_inference[lane] = worker_find_out(w, RING_CANCEL, lane, inference);
+                gw->to_stream[lane] = worker_find_out(w, RING_LOOKUP, lane, stream);
                 gw->notices[lane] = worker_find_in(w, RING_NOTICE, stream);
-                if (!gw->to_rag[lane] || !gw->to_inference[lane] || !gw->notices[lane] ||
+                if (!gw->to_rag[lane] || !gw->to_inference[lane] || !gw->to_stream[lane] ||
+                                !gw->notices[lane] ||
                                 !w->logs[lane].shm || gw->to_rag[lane]->tx.map.geo.bound == 0)
                         return -EPROTO;
         }
@@ -264,6 +267,7 @@ void gateway_fini(struct worker *w) {
                 loop_timer_clear(w->loop, &gw->last_call);
         loop_timer_clear(w->loop, &gw->door.tick);
         door_forget(gw);
+        lookups_close(gw);
         answers_close(&gw->answers);
         readers_close(&gw->readers);
         table_detach(&gw->table);

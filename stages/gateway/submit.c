@@ -425,6 +425,26 @@ static void join(struct gateway *gw, struct client *client, struct answer *a, co
                 readers_accept(gw, a);
 }
 
+/* A detached request needs somewhere to keep its answer. True: it was refused. */
+static bool detach_refuse(struct gateway *gw, struct client *client, struct mr_view id) {
+        if (!lookups_have_database(gw)) {
+                counters_add(gw->w->counters, COUNTER_refused, 1);
+                refuse(gw, client->conn, id, MR_E_invalid_request,
+                                "detach: there is no database to keep the answer "
+                                "(stream.database: none)");
+                return true;
+        }
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++) {
+                if (!lane_is_here(gw, lane) || !log_database_failed(&gw->w->logs[lane]))
+                        continue;
+                counters_add(gw->w->counters, COUNTER_shed_database, 1);
+                refuse(gw, client->conn, id, MR_E_overloaded,
+                                "detach: the database cannot keep the answer now");
+                return true;
+        }
+        return false;
+}
+
 /* ---- the two ways in ---- */
 
 static void to_door(
@@ -468,8 +488,8 @@ static void run(struct gateway *gw, struct client *client, struct admit *ad, con
         }
 }
 
-void submit(struct gateway *gw, struct client *client, const struct ask *ask, const uint8_t *frame,
-                uint32_t frame_len) {
+void submit(struct gateway *gw, struct client *client, const struct ask *ask,
+                const struct lookup_frame *frame) {
         struct mr_view tenant = {client->tenant, client->tenant_len}, id = ask->id;
         struct native_error error;
         struct composed composed;
@@ -514,6 +534,8 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask, co
                         join(gw, client, ad.a, ask, composed.digest);
                         return;
                 }
+                if (!full && lookup_park(gw, frame))
+                        return;
         }
         if (lane_is_down(gw, ad.lane)) {
                 counters_add(gw->w->counters, COUNTER_shed_down, 1);
@@ -521,6 +543,8 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask, co
                                 text_view("a stage of the lane is down"), LANES_RETRY_MS);
                 return;
         }
+        if (ask->options & OPTION_DETACH && detach_refuse(gw, client, id))
+                return;
         if (!full)
                 ad.a = answer_new(gw, id_hash, tenant, id);
         if (!ad.a) {
@@ -532,7 +556,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask, co
         ad.a->detached = ask->options & OPTION_DETACH;
         memcpy(ad.a->digest, composed.digest, sizeof(composed.digest));
         ad.deadline_ns = deadline_of(ask, ad.t0);
-        run(gw, client, &ad, frame, frame_len);
+        run(gw, client, &ad, frame->bytes, frame->len);
 }
 
 /* Another gateway was first with this id: who waits here reads there. */

@@ -12,8 +12,8 @@
 
 #define SUBMIT_INLINE 4096u
 
-void submit(struct gateway *gw, struct client *client, const struct ask *ask, const uint8_t *frame,
-                uint32_t frame_len);
+void submit(struct gateway *gw, struct client *client, const struct ask *ask,
+                const struct lookup_frame *frame);
 /* Makes real what was admitted to the lane in this turn. */
 void submit_commit(struct gateway *gw, uint32_t lane);
 /* A request at the door tries again: 0: it left the door, 1: it stays. */

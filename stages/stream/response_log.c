@@ -1,22 +1,14 @@
 #include "stages/stream/response_log.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "stages/common/stage.h"
-
-static struct log_response *entry(const struct response_log *log, uint32_t i) {
-        return &log->shm->responses[i];
-}
-
-static uint64_t load(const mr_au64 *word) {
-        return atomic_load_explicit(word, memory_order_relaxed); /* our own words */
-}
+#include "stages/stream/response_parts.h"
 
 /* ---- private lists ---- */
 
-static void list_push(struct response_log *log, enum response_list which, uint32_t i) {
+void response_list_push(struct response_log *log, enum response_list which, uint32_t i) {
         struct response_link *link = &log->links[i];
 
         link->list = (uint8_t)which;
@@ -47,13 +39,13 @@ static void list_remove(struct response_log *log, uint32_t i) {
 
 static void list_move(struct response_log *log, enum response_list to, uint32_t i) {
         list_remove(log, i);
-        list_push(log, to, i);
+        response_list_push(log, to, i);
 }
 
 /* ---- extents ---- */
 
 /* SYNC(log.reuse): even: nobody's; a reader that copied from it finds out by the changed number. */
-static void extent_release(struct response_log *log, uint32_t e) {
+void response_extent_release(struct response_log *log, uint32_t e) {
         uint64_t gen = load(&log->extents[e].gen);
 
         if (gen & 1)
@@ -82,7 +74,7 @@ static void evict(struct response_log *log, uint32_t i) {
         atomic_store_explicit(&r->first, 0, memory_order_release);
         for (uint32_t n = 0; at && n < log->links[i].n_extents; n++) {
                 uint64_t next = load(&log->extents[at - 1].next);
-                extent_release(log, (uint32_t)at - 1);
+                response_extent_release(log, (uint32_t)at - 1);
                 at = next;
         }
         log->links[i].n_extents = 0;
@@ -107,18 +99,22 @@ static bool evict_head(struct response_log *log, uint32_t i) {
         atomic_store_explicit(&r->first, keep, memory_order_seq_cst);
         while (first != keep) {
                 uint64_t next = load(&log->extents[first - 1].next);
-                extent_release(log, (uint32_t)first - 1);
+                response_extent_release(log, (uint32_t)first - 1);
                 log->links[i].n_extents--;
                 first = next;
         }
         return true;
 }
 
-static bool evict_largest_head(struct response_log *log) {
+static bool is_detached(const struct response_log *log, uint32_t i) {
+        return entry(log, i)->flags & LOG_RESPONSE_DETACHED;
+}
+
+static bool evict_largest_head(struct response_log *log, bool detached) {
         uint32_t largest = LOG_NONE;
 
         for (uint32_t i = log->list[LIST_OPEN].first; i != LOG_NONE; i = log->links[i].next)
-                if (log->links[i].n_extents > 1 &&
+                if (log->links[i].n_extents > 1 && is_detached(log, i) == detached &&
                                 (largest == LOG_NONE ||
                                                 log->links[i].n_extents >
                                                                 log->links[largest].n_extents))
@@ -126,14 +122,21 @@ static bool evict_largest_head(struct response_log *log) {
         return largest != LOG_NONE && evict_head(log, largest);
 }
 
-/* Finished responses first, then the oldest extents of the open one that holds most. */
+/* Finished responses first, then the oldest extents of the open one that holds most; what the database
+ * does not have yet goes last, and not before it has said of all that it was given whether it has it. */
 static bool make_room(struct response_log *log, uint32_t n_extents) {
         while (log->n_free_extents < n_extents) {
                 if (log->list[LIST_FINISHED].n)
                         evict(log, log->list[LIST_FINISHED].first);
                 else if (log->list[LIST_DETACHED].n)
                         evict(log, log->list[LIST_DETACHED].first);
-                else if (!evict_largest_head(log))
+                else if (evict_largest_head(log, false))
+                        continue;
+                else if (log->list[LIST_HELD].n)
+                        return false;
+                else if (log->list[LIST_UNSTORED].n)
+                        evict(log, log->list[LIST_UNSTORED].first);
+                else if (!evict_largest_head(log, true))
                         return false;
         }
         return true;
@@ -141,15 +144,15 @@ static bool make_room(struct response_log *log, uint32_t n_extents) {
 
 /* ---- chains: SYNC(log.chains), odd while they change ---- */
 
-static void chains_changing(struct response_log *log) {
+void response_chains_changing(struct response_log *log) {
         atomic_store_explicit(&log->shm->chains, load(&log->shm->chains) | 1, memory_order_seq_cst);
 }
 
-static void chains_changed(struct response_log *log) {
+void response_chains_changed(struct response_log *log) {
         atomic_store_explicit(&log->shm->chains, load(&log->shm->chains) + 1, memory_order_seq_cst);
 }
 
-static void chain_add(struct response_log *log, uint32_t i, uint64_t req_id) {
+void response_chain_add(struct response_log *log, uint32_t i, uint64_t req_id) {
         _Atomic uint32_t *head = log_chain(log->shm, req_id);
 
         atomic_store_explicit(&entry(log, i)->chain,
@@ -173,145 +176,6 @@ static void chain_remove(struct response_log *log, uint32_t i, uint64_t req_id) 
                                 &entry(log, (uint32_t)at - 1)->chain, next, memory_order_release);
 }
 
-/* ---- tails ---- */
-
-static const struct log_tail *tail_valid(const struct log_response *r) {
-        return &r->tail[r->tail[0].end == load(&r->end) ? 0 : 1];
-}
-
-/* ---- attach ---- */
-
-/* Walks a response's extents up to its last one; marks them, cuts what was linked and not published. */
-static int walk(struct response_log *log, uint32_t i, uint8_t *used) {
-        struct log_response *r = entry(log, i);
-        const struct log_tail *tail = tail_valid(r);
-        uint64_t at = load(&r->first);
-
-        log->links[i].n_extents = 0;
-        if (tail->end != load(&r->end))
-                return -EBADMSG;
-        if (!tail->end) {
-                atomic_store_explicit(&r->first, 0, memory_order_relaxed);
-                return 0;
-        }
-        while (at) {
-                struct log_extent *e;
-                if (at > log->shm->n_extents || used[at - 1])
-                        return -EBADMSG;
-                e = &log->extents[at - 1];
-                used[at - 1] = 1;
-                log->links[i].n_extents++;
-                if (at - 1 == tail->extent) {
-                        atomic_store_explicit(&e->next, 0, memory_order_relaxed);
-                        if ((load(&e->start) & 0xffff) >=
-                                        tail->used) /* marked, but never published */
-                                atomic_store_explicit(&e->start,
-                                                load(&e->start) >> 16 << 16 | LOG_EXTENT_DATA,
-                                                memory_order_relaxed);
-                        return 0;
-                }
-                at = load(&e->next);
-        }
-        return -EBADMSG;
-}
-
-static int attach_entry(struct response_log *log, uint32_t i, uint8_t *used, uint32_t *presence) {
-        struct log_response *r = entry(log, i);
-        int code;
-
-        if (!load(&r->req_id)) {
-                list_push(log, LIST_FREE, i);
-                return 0;
-        }
-        presence[load(&r->id_hash) & (log->shm->n_presence - 1)]++;
-        chain_add(log, i, load(&r->req_id));
-        if (load(&r->state) == LOG_EVICTED) {
-                atomic_store_explicit(&r->first, 0, memory_order_relaxed);
-                list_push(log, LIST_EVICTED, i);
-                return 0;
-        }
-        code = walk(log, i, used);
-        if (code)
-                return code;
-        if (tail_valid(r)->outcome) {
-                atomic_store_explicit(&r->state, LOG_FINISHED, memory_order_release);
-                list_push(log, r->flags & LOG_RESPONSE_DETACHED ? LIST_DETACHED : LIST_FINISHED, i);
-        } else {
-                list_push(log, LIST_OPEN, i);
-        }
-        return 0;
-}
-
-/* Entries in the order in which they ended, so that the lists are in order again. */
-static const struct log_shm *sorting;
-static int by_finished(const void *a, const void *b) {
-        uint64_t x = load(&sorting->responses[*(const uint32_t *)a].finished_ns);
-        uint64_t y = load(&sorting->responses[*(const uint32_t *)b].finished_ns);
-
-        return x < y ? -1 : x > y;
-}
-
-static int attach_all(
-                struct response_log *log, uint8_t *used, uint32_t *presence, uint32_t *order) {
-        uint32_t n = log->shm->n_responses;
-        int code = 0;
-
-        for (uint32_t i = 0; i < n; i++)
-                order[i] = i;
-        chains_changing(log);
-        for (uint64_t i = 0; i < log->shm->n_chains; i++)
-                atomic_store_explicit(log_chain(log->shm, 0) + i, 0,
-                                memory_order_release); /* 0: the first */
-        sorting = log->shm;
-        qsort(order, n, sizeof(*order), by_finished);
-        for (uint32_t i = 0; i < n && !code; i++)
-                code = attach_entry(log, order[i], used, presence);
-        chains_changed(log);
-        if (code)
-                return code;
-        /* From the last to the first: the stack then gives them out in order. */
-        for (uint32_t e = log->shm->n_extents; e-- > 0;)
-                if (!used[e])
-                        extent_release(log, e);
-        for (uint32_t i = 0; i < log->shm->n_presence; i++)
-                atomic_store_explicit(log_presence(log->shm, i), presence[i], memory_order_seq_cst);
-        return 0;
-}
-
-int response_log_attach(struct response_log *log, void *map, uint64_t map_bytes) {
-        struct log_view view;
-        uint8_t *used;
-        uint32_t *presence, *order;
-        int code = log_view_init(&view, map, map_bytes);
-
-        if (code)
-                return code;
-        *log = (struct response_log){.shm = map, .extents = log_extents(map), .view = view};
-        for (int i = 0; i < LISTS_N; i++)
-                log->list[i].first = log->list[i].last = LOG_NONE;
-        log->links = calloc(view.n_responses, sizeof(*log->links));
-        log->free_extents = calloc(view.n_extents, sizeof(*log->free_extents));
-        used = calloc(view.n_extents, 1);
-        presence = calloc(view.n_presence, sizeof(*presence));
-        order = calloc(view.n_responses, sizeof(*order));
-        code = -ENOMEM;
-        if (log->links && log->free_extents && used && presence && order)
-                code = attach_all(log, used, presence, order);
-        free(used);
-        free(presence);
-        free(order);
-        if (code)
-                response_log_close(log);
-        return code;
-}
-
-void response_log_close(struct response_log *log) {
-        free(log->links);
-        free(log->free_extents);
-        log->links = NULL;
-        log->free_extents = NULL;
-}
-
 /* ---- responses ---- */
 
 int response_log_find(const struct response_log *log, uint64_t req_id, uint32_t *ret) {
@@ -331,13 +195,13 @@ static uint32_t list_unfollowed(const struct response_log *log, enum response_li
 /* An entry to write a new response into: free, else the one that was evicted longest ago, else the one
  * that finished longest ago. */
 static uint32_t entry_take(struct response_log *log) {
-        static const enum response_list lists[] = {LIST_EVICTED, LIST_FINISHED, LIST_DETACHED};
+        static const enum response_list lists[] = {
+                        LIST_EVICTED, LIST_FINISHED, LIST_DETACHED, LIST_UNSTORED};
         uint32_t i = log->list[LIST_FREE].first;
 
-        for (int k = 0; k < 3 && i == LOG_NONE; k++)
+        for (int k = 0; k < 4 && i == LOG_NONE; k++)
                 i = list_unfollowed(log, lists[k]);
-        if (i != LOG_NONE && (log->links[i].list == LIST_FINISHED ||
-                                             log->links[i].list == LIST_DETACHED))
+        if (i != LOG_NONE && log->links[i].list != LIST_FREE && log->links[i].list != LIST_EVICTED)
                 evict(log, i);
         return i;
 }
@@ -369,13 +233,14 @@ int response_log_create(struct response_log *log, const struct response_head *he
         if (i == LOG_NONE)
                 return RESPONSE_E_SPACE;
         r = entry(log, i);
-        chains_changing(log);
+        response_chains_changing(log);
         entry_clear(log, r);
         memset(r->tail, 0, sizeof(r->tail));
         r->tail[0].extent = r->tail[1].extent = LOG_NONE;
         atomic_store_explicit(&r->end, 0, memory_order_relaxed);
         atomic_store_explicit(&r->first, 0, memory_order_relaxed);
         atomic_store_explicit(&r->outcome, 0, memory_order_relaxed);
+        atomic_store_explicit(&r->pending, 0, memory_order_relaxed);
         atomic_store_explicit(&r->finished_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&r->created_ns, head->now_ns, memory_order_relaxed);
         atomic_store_explicit(&r->id_hash, id_hash, memory_order_relaxed);
@@ -383,14 +248,15 @@ int response_log_create(struct response_log *log, const struct response_head *he
         r->head_seq = head->in_seq;
         r->id_len = (uint16_t)head->id_len;
         r->tenant_len = (uint16_t)head->tenant_len;
-        r->flags = head->detached ? LOG_RESPONSE_DETACHED : 0;
+        r->flags = (head->detached ? LOG_RESPONSE_DETACHED : 0) |
+                   (head->stored ? LOG_RESPONSE_STORED : 0);
         memcpy(r->id, head->id, head->id_len);
         memcpy(r->tenant, head->tenant, head->tenant_len);
         atomic_store_explicit(&r->state, LOG_OPEN, memory_order_release);
         /* SYNC(log.presence): counted before it can be found. */
         atomic_fetch_add_explicit(log_presence(log->shm, id_hash), 1, memory_order_seq_cst);
-        chain_add(log, i, head->req_id);
-        chains_changed(log);
+        response_chain_add(log, i, head->req_id);
+        response_chains_changed(log);
         /* SYNC(log.create): the number says that all of the above is there. */
         atomic_store_explicit(&r->req_id, head->req_id, memory_order_seq_cst);
         log->links[i].n_extents = 0;
@@ -446,51 +312,132 @@ static void mark_start(struct response_log *log, uint32_t i, const struct log_ta
                                 memory_order_release);
 }
 
-/* Everything between the bytes and the commit, then the commit itself. */
-static void publish(struct response_log *log, uint32_t i, const struct log_tail *next,
-                uint64_t now_ns) {
-        struct log_response *r = entry(log, i);
+/* The tail that does not count yet: what it says counts with the store of `end`. */
+static struct log_tail *tail_next(struct log_response *r) {
+        return &r->tail[tail_valid(r) == &r->tail[0] ? 1 : 0];
+}
 
-        r->tail[tail_valid(r) == &r->tail[0] ? 1 : 0] = *next;
-        if (next->outcome) {
-                atomic_store_explicit(&r->outcome, next->outcome, memory_order_relaxed);
+/* Everything between the bytes and the commit, then the commit itself. */
+static void publish(struct response_log *log, uint32_t i, uint64_t now_ns) {
+        struct log_response *r = entry(log, i);
+        const struct log_tail next = *tail_next(r);
+
+        if (next.outcome) {
+                atomic_store_explicit(&r->outcome, next.outcome, memory_order_relaxed);
                 atomic_store_explicit(&r->finished_ns, now_ns, memory_order_relaxed);
         }
         /* SYNC(log.follow): bytes and tail are there; seq_cst, because who follows is looked up next. */
-        atomic_store_explicit(&r->end, next->end, memory_order_seq_cst);
-        if (!next->outcome)
+        atomic_store_explicit(&r->end, next.end, memory_order_seq_cst);
+        if (!next.outcome)
                 return;
+        atomic_store_explicit(&r->pending, 0, memory_order_release);
         atomic_store_explicit(&r->state, LOG_FINISHED, memory_order_seq_cst);
-        list_move(log, r->flags & LOG_RESPONSE_DETACHED ? LIST_DETACHED : LIST_FINISHED, i);
+        list_move(log, list_finished(r), i);
 }
 
-int response_log_append(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
-                const void *payload, uint32_t len, uint64_t outcome, uint64_t now_ns) {
+/* An event as it comes from post. */
+struct event {
+        uint64_t in_seq, outcome;
+        const void *payload;
+        uint32_t len;
+        uint16_t type;
+};
+
+/* Its bytes and the tail behind them; nobody sees them yet. */
+static int write_event(struct response_log *log, uint32_t response, const struct event *event) {
         static const uint8_t padding[8];
         struct log_response *r = entry(log, response);
         struct log_tail before = *tail_valid(r), next = before;
-        struct log_event_head head = {
-                        .len = len, .type = type, .seq = before.seq + 1, .in_seq = in_seq};
-        uint64_t padded = layout_align(len, 8), total = sizeof(head) + padded;
+        struct log_event_head head = {.len = event->len,
+                        .type = event->type,
+                        .seq = before.seq + 1,
+                        .in_seq = event->in_seq};
+        uint64_t padded = layout_align(event->len, 8), total = sizeof(head) + padded;
         uint32_t used = before.extent == LOG_NONE ? LOG_EXTENT_DATA : before.used;
         uint64_t over = total > LOG_EXTENT_DATA - used ? total - (LOG_EXTENT_DATA - used) : 0;
 
-        if (len > LOG_EVENT_MAX)
+        if (event->len > LOG_EVENT_MAX)
                 return -EPROTO;
-        if (load(&r->state) != LOG_OPEN || in_seq <= before.in_seq || in_seq <= r->head_seq)
+        if (load(&r->state) != LOG_OPEN || load(&r->pending) || event->in_seq <= before.in_seq ||
+                        event->in_seq <= r->head_seq)
                 return RESPONSE_E_KNOWN;
         if (!make_room(log, (uint32_t)((over + LOG_EXTENT_DATA - 1) / LOG_EXTENT_DATA)))
                 return RESPONSE_E_SPACE;
         write_bytes(log, response, &next, &head, sizeof(head));
         mark_start(log, response, &before);
-        write_bytes(log, response, &next, payload, len);
-        write_bytes(log, response, &next, padding, padded - len);
+        write_bytes(log, response, &next, event->payload, event->len);
+        write_bytes(log, response, &next, padding, padded - event->len);
         next.seq = head.seq;
-        next.in_seq = in_seq;
-        next.outcome = outcome;
+        next.in_seq = event->in_seq;
+        next.outcome = event->outcome;
+        *tail_next(r) = next;
         FAULT_AT("stream", "log_written");
-        publish(log, response, &next, now_ns);
         return 0;
+}
+
+int response_log_append(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
+                const void *payload, uint32_t len, uint64_t outcome, uint64_t now_ns) {
+        int r = write_event(log, response, &(struct event){in_seq, outcome, payload, len, type});
+
+        if (r == 0)
+                publish(log, response, now_ns);
+        return r;
+}
+
+/* ---- what the database is to have first ---- */
+
+int response_log_hold(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
+                const void *payload, uint32_t len, uint64_t outcome) {
+        struct log_response *r = entry(log, response);
+        int code = write_event(log, response, &(struct event){in_seq, outcome, payload, len, type});
+
+        if (code)
+                return code;
+        /* I2: with this store the event is there for whoever attaches, and for nobody else. */
+        atomic_store_explicit(&r->pending, tail_next(r)->end, memory_order_release);
+        list_move(log, LIST_HELD, response);
+        return 0;
+}
+
+void response_log_settle(
+                struct response_log *log, uint32_t response, bool stored, uint64_t now_ns) {
+        struct log_response *r = entry(log, response);
+
+        if (stored)
+                r->flags |= LOG_RESPONSE_STORED;
+        atomic_signal_fence(memory_order_seq_cst);
+        if (load(&r->pending))
+                publish(log, response, now_ns);
+        else if (stored && log->links[response].list == LIST_UNSTORED)
+                list_move(log, LIST_DETACHED, response);
+}
+
+uint64_t response_log_outcome(const struct response_log *log, uint32_t response) {
+        return tail_kept(entry(log, response))->outcome;
+}
+
+uint64_t response_log_bytes(const struct response_log *log, uint32_t response) {
+        const struct log_response *r = entry(log, response);
+        uint64_t first = load(&r->first);
+
+        if (!first || load(&log->extents[first - 1].start) >> 16)
+                return 0;
+        return tail_kept(r)->end;
+}
+
+void response_log_copy(const struct response_log *log, uint32_t response, uint8_t *to) {
+        const struct log_response *r = entry(log, response);
+        uint64_t at = load(&r->first), left = response_log_bytes(log, response);
+
+        while (left) {
+                const struct log_extent *e = &log->extents[at - 1];
+                uint64_t part = left < LOG_EXTENT_DATA ? left : LOG_EXTENT_DATA;
+
+                memcpy(to, e->data, part);
+                to += part;
+                left -= part;
+                at = load(&e->next);
+        }
 }
 
 void response_log_expire(struct response_log *log, uint64_t before_ns) {

@@ -1,13 +1,19 @@
 /*
  * response_log -- the writing side of a lane's response log (shm/log.h).
  *
- * Shape   private lists over the shared entries: free, open, finished, finished and detached, evicted
+ * Shape   private lists over the shared entries, one for each state below
  * Units   bytes; nanoseconds of CLOCK_MONOTONIC
  * Owner   the stream stage of the lane; all private state is derived from shared words on attach (I6)
  * Errors  0, -errno (-EPROTO: not our layout; -EBADMSG: a log that no writer of ours leaves), RESPONSE_E_*
  * Limits  stream.log_bytes; an event <= LOG_EVENT_MAX; nothing allocates after attach
  *
  *   FREE --create--> OPEN --terminal event--> FINISHED --room needed, TTL--> EVICTED --entry needed--> OPEN
+ *   and of a detached one, which the database keeps:
+ *   OPEN --hold--> HELD --settle(stored)--> DETACHED --room needed, TTL--> EVICTED
+ *                    `----settle(not stored)--> UNSTORED --settle(stored)--> DETACHED
+ *
+ * What is not stored is given up last: HELD never, UNSTORED when no open response has anything else to
+ * give. An open detached response loses its beginning only after that.
  *
  * A kill between any two stores leaves either the event published with its input's seq, or not at all:
  * bytes first, then tail[] (the one that is not valid), then one store of `end` (I2).
@@ -21,10 +27,19 @@
 enum response_error {
         RESPONSE_E_KNOWN = 1, /* this input is in the log already: only to be acked */
         RESPONSE_E_NONE,      /* no such response: its head was never logged here */
-        RESPONSE_E_SPACE,     /* every extent belongs to an open response's end: wait */
+        RESPONSE_E_SPACE,     /* every extent belongs to a held response or an open one's end: wait */
 };
 
-enum response_list { LIST_FREE, LIST_OPEN, LIST_FINISHED, LIST_DETACHED, LIST_EVICTED, LISTS_N };
+enum response_list {
+        LIST_FREE,
+        LIST_OPEN,
+        LIST_HELD,
+        LIST_FINISHED,
+        LIST_DETACHED,
+        LIST_UNSTORED,
+        LIST_EVICTED,
+        LISTS_N
+};
 
 struct response_log {
         struct log_shm *shm;
@@ -51,7 +66,7 @@ struct response_head {
         const char *id, *tenant;
         uint32_t id_len, tenant_len;
         uint64_t digest[2];
-        bool detached;
+        bool detached, stored;
 };
 
 int response_log_attach(struct response_log *log, void *map, uint64_t map_bytes);
@@ -65,5 +80,18 @@ int response_log_create(struct response_log *log, const struct response_head *he
  * 0, RESPONSE_E_KNOWN (in_seq was logged, or the response is finished), RESPONSE_E_SPACE. */
 int response_log_append(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
         const void *payload, uint32_t len, uint64_t outcome, uint64_t now_ns);
+/* The last event, written and not published yet: nobody sees it before response_log_settle(). Held
+ * already is RESPONSE_E_KNOWN. Else as response_log_append(). */
+int response_log_hold(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
+        const void *payload, uint32_t len, uint64_t outcome);
+/* The database has said whether it has the response: publishes what is held; one that it has may be
+ * evicted from now on. */
+void response_log_settle(struct response_log *log, uint32_t response, bool stored, uint64_t now_ns);
+/* Bytes of the events of a response, what is held included: struct log_event_head, payload, padding to 8;
+ * as many times as there are events. 0: its beginning is not kept any more, or there are none. */
+uint64_t response_log_bytes(const struct response_log *log, uint32_t response);
+void response_log_copy(const struct response_log *log, uint32_t response, uint8_t *to);
+/* Outcome of the last event, published or held; 0: it is open. */
+uint64_t response_log_outcome(const struct response_log *log, uint32_t response);
 /* Evicts what finished before the given time. */
 void response_log_expire(struct response_log *log, uint64_t before_ns);

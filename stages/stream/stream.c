@@ -1,84 +1,26 @@
 /*
  * stream -- the last stage: every event goes into the response log, and who follows it is told.
  *
- * Shape   one data ring in (post); notices out, a ring for each gateway slot
+ * Shape   one data ring in (post), a ring of lookups from each gateway slot; notices out, likewise
  * Owner   the only writer of log.<lane>. An event is published, then its input is acked: after a kill an
  *         input that is in the log already is only acked, for each event names the input that made it
+ *         The end of a detached response is held until the database has it (detached.c)
  * Errors  a record that is none: shared memory is inconsistent, the worker gives up
  * Limits  TURN_RECORDS inputs and one notice for each response and gateway a turn; notices are hints and
  *         never block: what does not fit raises `missed`
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "shm/doorbell.h"
-#include "stages/common/stage.h"
-#include "stages/stream/response_log.h"
+#include "stages/engines/store/store.h"
+#include "stages/stream/detached.h"
+#include "stages/stream/lookup.h"
+#include "stages/stream/notices.h"
 
 #define EXPIRE_EVERY_NS NS_PER_S
 
-struct stream_touched {
-        uint64_t req_id;
-        uint32_t response;
-};
-
-struct stream {
-        struct response_log log;
-        struct ring_rx *rx;
-        struct worker_out *notices[GATEWAY_SLOTS_MAX];
-        struct stream_touched touched[TURN_RECORDS]; /* responses with news in this turn */
-        uint32_t n_touched;
-        struct loop_timer expire;
-        bool said_unknown;
-};
-
-/* ---- notices ---- */
-
-static void touch(struct stream *stream, uint64_t req_id, uint32_t response) {
-        for (uint32_t i = stream->n_touched; i-- > 0;)
-                if (stream->touched[i].req_id == req_id)
-                        return;
-        stream->touched[stream->n_touched++] = (struct stream_touched){req_id, response};
-}
-
-/* SYNC(log.missed): raised after `end`; a gateway compares it before it sleeps. */
-static void look_again(struct worker *w, uint32_t gateway) {
-        mr_au64 *missed = &w->log->missed[gateway];
-
-        atomic_store_explicit(missed, atomic_load_explicit(missed, memory_order_relaxed) + 1,
-                        memory_order_seq_cst);
-        doorbell_ring(w->bells[topology_proc_gateway(gateway)]);
-}
-
-/* SYNC(log.follow): `end` was published (seq_cst) before this table is read; the gateway names the
- * response before it reads `end`. So either it sees the event or we see it. */
-static void notify(struct worker *w, uint32_t gateway) {
-        struct stream *stream = w->stage;
-        struct ring_tx *tx = &stream->notices[gateway]->tx;
-        bool dropped = false;
-
-        for (uint32_t i = 0; i < stream->n_touched; i++) {
-                const struct stream_touched *touched = &stream->touched[i];
-                uint64_t flags;
-                uint8_t *to;
-                if (follow_get(&w->admissions[gateway], touched->req_id, &flags))
-                        continue;
-                if (ring_tx_begin(tx, 0, &to)) {
-                        dropped = true;
-                        break;
-                }
-                ring_tx_end(tx,
-                                &(struct ring_meta){.type = RECORD_NOTICE,
-                                                .ord = touched->response,
-                                                .req_id = touched->req_id},
-                                0);
-        }
-        ring_tx_commit(tx);
-        if (dropped) {
-                counters_add(w->counters, COUNTER_notices_missed, 1);
-                look_again(w, gateway);
-        }
-}
+/* ---- records ---- */
 
 /* A gateway's slot stays open until it has seen the end: what it looks for must be found. */
 static bool is_followed(void *ctx, uint64_t req_id) {
@@ -91,9 +33,18 @@ static bool is_followed(void *ctx, uint64_t req_id) {
         return false;
 }
 
-/* ---- records ---- */
+/* The log has no room before the database has answered: the record waits. */
+static bool no_room(struct worker *w, int r) {
+        const struct stream *stream = w->stage;
 
-static void on_head(struct worker *w, const struct ring_msg *msg) {
+        if (r == RESPONSE_E_SPACE && !detached_idle(stream))
+                return true;
+        if (r < 0 || r == RESPONSE_E_SPACE) /* attach has checked that the log is large enough */
+                worker_fail(w, "stream: the log cannot take a record", r);
+        return false;
+}
+
+static bool on_head(struct worker *w, const struct ring_msg *msg) {
         struct stream *stream = w->stage;
         struct response_head head = {
                         .req_id = msg->req_id, .in_seq = msg->seq, .now_ns = loop_now_ns(w->loop)};
@@ -110,9 +61,7 @@ static void on_head(struct worker *w, const struct ring_msg *msg) {
         head.digest[0] = record.has & HAS(digest_hi) ? record.digest_hi : 0;
         head.digest[1] = record.has & HAS(digest_lo) ? record.digest_lo : 0;
         head.detached = record.has & HAS(options) && record.options & OPTION_DETACH;
-        r = response_log_create(&stream->log, &head, &response);
-        if (r < 0 || r == RESPONSE_E_SPACE)
-                worker_fail(w, "stream: the log cannot take a response", r);
+        return !no_room(w, response_log_create(&stream->log, &head, &response));
 }
 
 /* How a request that ended in this ERROR is to be remembered. */
@@ -130,7 +79,27 @@ static uint64_t outcome_of(struct worker *w, const struct ring_msg *msg) {
                                                               : LOG_OUTCOME_FAILED;
 }
 
-static void on_event(struct worker *w, const struct ring_msg *msg) {
+/* A detached response ends: its last event waits for the database. */
+static int append_or_hold(struct worker *w, uint32_t response, const struct ring_msg *msg,
+                uint64_t outcome) {
+        struct stream *stream = w->stage;
+        int r;
+
+        if (!outcome || !stream->database || !log_response_detached(&stream->log.view, response)) {
+                r = response_log_append(&stream->log, response, msg->seq, msg->type, msg->data,
+                                msg->len, outcome, loop_now_ns(w->loop));
+                if (r == 0)
+                        notices_touch(stream, msg->req_id, response);
+                return r;
+        }
+        r = response_log_hold(&stream->log, response, msg->seq, msg->type, msg->data, msg->len,
+                        outcome);
+        if (r == 0)
+                detached_store(w, response);
+        return r;
+}
+
+static bool on_event(struct worker *w, const struct ring_msg *msg) {
         struct stream *stream = w->stage;
         uint64_t outcome = msg->type == RECORD_DONE    ? LOG_OUTCOME_DONE
                            : msg->type == RECORD_ERROR ? outcome_of(w, msg)
@@ -143,59 +112,83 @@ static void on_event(struct worker *w, const struct ring_msg *msg) {
                 if (!stream->said_unknown)
                         log_warn("unknown_response", "type=%s", record_type_name(msg->type));
                 stream->said_unknown = true;
-                return;
+                return true;
         }
-        r = response_log_append(&stream->log, response, msg->seq, msg->type, msg->data, msg->len,
-                        outcome, loop_now_ns(w->loop));
-        if (r < 0 || r == RESPONSE_E_SPACE) /* attach has checked that the log is large enough */
-                worker_fail(w, "stream: the log cannot take an event", r);
-        if (r == 0) {
+        r = append_or_hold(w, response, msg, outcome);
+        if (no_room(w, r))
+                return false;
+        if (r == 0)
                 counters_add(w->counters, COUNTER_log_bytes_written, msg->len);
-                touch(stream, msg->req_id, response);
-        }
+        return true;
 }
 
-static void handle(struct worker *w, const struct ring_msg *msg) {
+/* False: it waits for room, and comes again. */
+static bool handle(struct worker *w, const struct ring_msg *msg) {
         switch (msg->type) {
         case RECORD_REQUEST:
-                on_head(w, msg);
-                return;
+                return on_head(w, msg);
         case RECORD_DELTA:
         case RECORD_DONE:
         case RECORD_ERROR:
-                on_event(w, msg);
-                return;
+                return on_event(w, msg);
         default:
                 worker_fail(w, "stream: post wrote a record of unknown type", -EPROTO);
         }
 }
 
-static unsigned stream_turn(struct worker *w) {
+/* A record that was taken: true when it is in the log, and acked. */
+static bool finish_input(struct worker *w, const struct ring_msg *msg) {
+        struct stream *stream = w->stage;
+
+        if (!handle(w, msg)) {
+                stream->held = *msg; /* its bytes stay until the next peek */
+                return false;
+        }
+        FAULT(w, "after_commit", NULL, 0);
+        FAULT(w, "before_ack", NULL, 0);
+        ring_rx_ack(stream->rx, msg->seq);
+        FAULT(w, "after_ack", NULL, 0);
+        return true;
+}
+
+static unsigned take_inputs(struct worker *w) {
         struct stream *stream = w->stage;
         const struct ring_msg *msg;
         unsigned n = 0;
         int r = 0;
 
-        stream->n_touched = 0;
+        if (stream->held.seq) {
+                const struct ring_msg held = stream->held;
+                stream->held.seq = 0;
+                if (!finish_input(w, &held))
+                        return 0;
+                n++;
+        }
         for (; n < TURN_RECORDS; n++) {
                 r = ring_rx_peek(stream->rx, &msg);
                 if (r)
                         break;
                 ring_rx_take(stream->rx);
                 FAULT(w, "on_record", msg->data, msg->len);
-                handle(w, msg);
-                FAULT(w, "after_commit", NULL, 0);
-                FAULT(w, "before_ack", NULL, 0);
-                ring_rx_ack(stream->rx, msg->seq);
-                FAULT(w, "after_ack", NULL, 0);
+                if (!finish_input(w, msg))
+                        break;
         }
         if (r < 0)
                 worker_fail(w, "stream: post's ring is broken", r);
-        if (n) {
+        return n;
+}
+
+static unsigned stream_turn(struct worker *w) {
+        struct stream *stream = w->stage;
+        unsigned n;
+
+        n = detached_turn(w);
+        n += take_inputs(w);
+        if (n)
                 FAULT(w, "published", NULL, 0);
-                for (uint32_t g = 0; g < w->topology->n_gateway_slots; g++)
-                        if (stream->notices[g] && w->admissions[g].shm)
-                                notify(w, g);
+        notices_send(w);
+        n += lookup_turn(w);
+        if (n) {
                 ring_rx_idle(stream->rx);
                 counters_add(w->counters, COUNTER_evictions, stream->log.n_evicted);
                 stream->log.n_evicted = 0;
@@ -215,16 +208,49 @@ static void on_expire(struct loop_timer *timer) {
         if (now > ttl)
                 response_log_expire(&stream->log, now - ttl);
         counters_set(w->counters, COUNTER_log_responses,
-                        log->list[LIST_OPEN].n + log->list[LIST_FINISHED].n +
-                                        log->list[LIST_DETACHED].n);
+                        log->shm->n_responses - log->list[LIST_FREE].n - log->list[LIST_EVICTED].n);
         counters_set(w->counters, COUNTER_log_used,
                         (uint64_t)(log->shm->n_extents - log->n_free_extents) * LOG_EXTENT);
         loop_timer_set(w->loop, timer, now + EXPIRE_EVERY_NS);
 }
 
+static bool has_database(const char *setting) {
+        return setting && strcmp(setting, "none") != 0;
+}
+
+/* The folder of the database is made before the sandbox, which lets us into a folder that is there. */
 static int stream_init(struct worker *w) {
+        const char *database = w->settings->stream.database;
+        int r = has_database(database) ? store_folder_make(database) : 0;
+
+        if (r < 0) /* the database says so when it is needed */
+                log_debug("database_folder", "path=%s error=\"%s\"", database, strerror(-r));
         w->stage = calloc(1, sizeof(struct stream));
         return w->stage ? 0 : -ENOMEM;
+}
+
+static int database_begin(struct worker *w) {
+        struct stream *stream = w->stage;
+        const struct settings *s = w->settings;
+        struct database_options options = {.w = w,
+                        .path = s->stream.database,
+                        .full = s->stream.durability == SETTINGS_DURABILITY_FULL,
+                        .checked = w->topology->generation,
+                        .ttl_s = s->stream.results_ttl_s,
+                        .lane = w->hello.lane,
+                        .expires = w->hello.lane == 0,
+                        .bell = w->bells[w->hello.proc],
+                        .log = w->log};
+        int r;
+
+        lookup_init(stream);
+        atomic_store_explicit(&w->log->database_failed, 0, memory_order_relaxed);
+        if (!has_database(options.path))
+                return 0;
+        r = database_new(&stream->database, &options);
+        if (r == 0)
+                detached_resume(w);
+        return r;
 }
 
 static int stream_attach(struct worker *w) {
@@ -245,24 +271,27 @@ static int stream_attach(struct worker *w) {
                                 w->log->n_extents, LOG_EXTENTS_MIN(w->topology->max_in_flight));
                 return -EINVAL; /* no restart makes it larger */
         }
-        /* Notices of the dead incarnation may be lost: everyone looks again. */
-        for (uint32_t g = 0; g < w->topology->n_gateway_slots; g++)
-                look_again(w, g);
         stream->expire = (struct loop_timer){.fn = on_expire, .owner = w};
         loop_timer_set(w->loop, &stream->expire, clock_now_ns());
-        return 0;
+        r = database_begin(w);
+        /* Notices of the dead incarnation may be lost: everyone looks again. */
+        for (uint32_t g = 0; r == 0 && g < w->topology->n_gateway_slots; g++)
+                notices_look_again(w, g);
+        return r;
 }
 
 static bool stream_drained(struct worker *w) {
         struct stream *stream = w->stage;
 
-        return ring_rx_depth(stream->rx) == 0;
+        return ring_rx_depth(stream->rx) == 0 && detached_idle(stream) && stream->n_lookups == 0;
 }
 
 static void stream_fini(struct worker *w) {
         struct stream *stream = w->stage;
 
         loop_timer_clear(w->loop, &stream->expire);
+        stream->database = database_free(stream->database);
+        lookup_fini(stream);
         response_log_close(&stream->log);
         free(stream);
 }

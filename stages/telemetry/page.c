@@ -39,7 +39,9 @@ static void requests(struct text *text, const struct figures *f) {
                                         figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
                                                         COUNTER_shed_draining) +
                                         figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
-                                                        COUNTER_shed_down));
+                                                        COUNTER_shed_down) +
+                                        figures_sum(f, ROLE_GATEWAY, FIGURES_LANE_ANY,
+                                                        COUNTER_shed_database));
         row(text, "prompt tokens",
                         figures_sum(f, ROLE_INFERENCE, FIGURES_LANE_ANY, COUNTER_tokens_prompt));
         row(text, "completion tokens",

@@ -55,6 +55,7 @@ static const struct sample sheds[] = {
                 {"reason=\"timeout\"", COUNTER_shed_timeout},
                 {"reason=\"draining\"", COUNTER_shed_draining},
                 {"reason=\"down\"", COUNTER_shed_down},
+                {"reason=\"database\"", COUNTER_shed_database},
 };
 static const struct sample queries[] = {
                 {"outcome=\"timeout\"", COUNTER_query_timeouts},
@@ -176,6 +177,17 @@ static const struct family families[] = {
                                 .help = "Bytes of events written to the response log."},
                 {"millrace_log_evictions", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM, COUNTER_evictions,
                                 .help = "Responses evicted from the response log."},
+                {"millrace_results_stored", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
+                                COUNTER_results_stored,
+                                .help = "Results of detached requests that went to the database."},
+                {"millrace_result_store_failures", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
+                                COUNTER_store_failures,
+                                .help = "Times that a result could not be stored."},
+                {"millrace_database_lookups", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM, COUNTER_lookups,
+                                .help = "Ids that gateways asked the database for."},
+                {"millrace_database_failed", TYPE_GAUGE, SHAPE_LANE, ROLE_STREAM,
+                                COUNTER_database_failed,
+                                .help = "1 while the database cannot be written."},
                 {"millrace_log_unknown", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM, COUNTER_log_unknown,
                                 .help = "Events whose response the log does not know: always 0, or "
                                         "a bug of ours."},

@@ -26,7 +26,7 @@ static const struct {
 
 static void write_types(FILE *to) {
         fprintf(to, "| number | type |\n|---|---|\n");
-        for (unsigned type = RECORD_REQUEST; type <= RECORD_NOTICE; type++)
+        for (unsigned type = RECORD_REQUEST; type <= RECORD_ABSENT; type++)
                 fprintf(to, "| %u | `%s` |\n", type, record_type_name((uint16_t)type));
 }
 

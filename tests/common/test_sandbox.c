@@ -236,6 +236,7 @@ TRY(read_etc, openat(AT_FDCWD, "/etc/passwd", O_RDONLY))
 TRY(write_etc, openat(AT_FDCWD, "/etc/passwd", O_RDWR))
 TRY(make_the_database, openat(AT_FDCWD, scene.database, O_RDWR | O_CREAT, 0600))
 TRY(make_its_log, openat(AT_FDCWD, scene.wal, O_RDWR | O_CREAT, 0600))
+TRY(put_it_aside, rename(scene.database, scene.wal))
 TRY(remove_its_log, unlink(scene.wal))
 TRY(make_a_folder, mkdirat(AT_FDCWD, scene.folder, 0700))
 TRY(rename_a_file, rename(scene.secret, scene.indexed))
@@ -378,9 +379,10 @@ static const struct attempt {
                 AT_A_PATH(write_etc, 0),
                 AT_A_PATH(make_the_database, BIT(ROLE_STREAM)),
                 AT_A_PATH(make_its_log, BIT(ROLE_STREAM)),
+                AT_A_PATH(put_it_aside, BIT(ROLE_STREAM)),
                 AT_A_PATH(remove_its_log, BIT(ROLE_STREAM)),
                 ATTEMPT(make_a_folder, 0),
-                ATTEMPT(rename_a_file, 0),
+                AT_A_PATH(rename_a_file, 0),
                 ATTEMPT(link_a_file, 0),
                 ATTEMPT(change_a_mode, 0),
                 ATTEMPT(see_that_a_file_exists, ALL_ROLES),
@@ -733,7 +735,8 @@ static void keep_a_database(enum mr_role role) {
         if (map == MAP_FAILED || access(scene.database, F_OK) != 0)
                 report("the map: %s\n", strerror(errno));
         int folder = openat(AT_FDCWD, scene.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (folder < 0 || fsync(folder) != 0 || unlink(scene.database) != 0)
+        if (folder < 0 || flock(folder, LOCK_EX) != 0 || fsync(folder) != 0 ||
+                        unlink(scene.database) != 0)
                 report("the folder: %s\n", strerror(errno));
         if (openat(AT_FDCWD, "/dev/urandom", O_RDONLY) < 0 || start_a_thread() != 0)
                 report("urandom, a thread: %s\n", strerror(errno));

@@ -257,7 +257,7 @@ def daemon():
 
     yield make
     errors = []
-    for d in started:
+    for d in reversed(started):  # a successor before the one whose folder it was given
         try:
             d.finish()
         except AssertionError as error:

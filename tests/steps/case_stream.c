@@ -3,6 +3,7 @@
  * reads the responses that a notice names, or all when `missed` says so: the ring of notices holds one.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/steps/hop.h"
@@ -68,6 +69,12 @@ static void woken(void) {
                 read_response(req);
 }
 
+/* Its thread is the database's own business: what is stepped through is the loop's. */
+static void settings(struct settings *s) {
+        free(s->stream.database);
+        s->stream.database = strdup("none");
+}
+
 static bool right(void) {
         for (uint64_t req = 1; req <= hop.n_limit / STEPS; req++)
                 if (hop.n_outputs[req] != STEPS - 1)
@@ -88,4 +95,5 @@ const struct hop_case hop_case = {
                 .take = take,
                 .woken = woken,
                 .right = right,
+                .settings = settings,
 };

@@ -165,7 +165,7 @@ START_TEST(each_lane_has_its_line_of_data_rings_and_its_control_rings) {
         settings->lanes = 2;
         settings->gateways = 2;
         build(2);
-        ck_assert_uint_eq(topology->n_rings, 2 * (3 + 4 + 3 + 1 + 3));
+        ck_assert_uint_eq(topology->n_rings, 2 * (3 + 4 + 3 + 1 + 3 + 3));
         for (uint32_t lane = 0; lane < 2; lane++) {
                 uint32_t rag = topology_proc_stage(topology, lane, ROLE_RAG);
                 uint32_t inference = topology_proc_stage(topology, lane, ROLE_INFERENCE);
@@ -174,6 +174,7 @@ START_TEST(each_lane_has_its_line_of_data_rings_and_its_control_rings) {
                         ck_assert_ptr_nonnull(ring(RING_DATA, g, rag));
                         ck_assert_ptr_nonnull(ring(RING_CANCEL, g, inference));
                         ck_assert_ptr_nonnull(ring(RING_NOTICE, rag + 4, g));
+                        ck_assert_ptr_nonnull(ring(RING_LOOKUP, g, rag + 4));
                 }
                 for (uint32_t stage = 0; stage < 4; stage++)
                         ck_assert_ptr_nonnull(ring(RING_DATA, rag + stage, rag + stage + 1));

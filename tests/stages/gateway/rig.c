@@ -77,15 +77,18 @@ static void lane_format(struct rig *rig, uint32_t l) {
         uint32_t responses, extents;
         uint64_t bytes = log_bytes(LOG_BUDGET, &responses, &extents);
 
-        ring_make(rig, w->out[2 * l].ring, &lane->maps[0], &lane->maps[1]);
-        ring_make(rig, w->out[2 * l + 1].ring, &lane->maps[2], &lane->maps[3]);
+        ring_make(rig, w->out[3 * l].ring, &lane->maps[0], &lane->maps[1]);
+        ring_make(rig, w->out[3 * l + 1].ring, &lane->maps[2], &lane->maps[3]);
         ring_make(rig, w->in[l].ring, &lane->maps[4], &lane->maps[5]);
+        ring_make(rig, w->out[3 * l + 2].ring, &lane->maps[6], &lane->maps[7]);
         ck_assert_int_eq(ring_rx_attach(&lane->requests, &lane->maps[1], -1, false), 0);
         ck_assert_int_eq(ring_rx_attach(&lane->cancels, &lane->maps[3], -1, false), 0);
         ck_assert_int_eq(ring_tx_attach(&lane->notices, &lane->maps[4], -1), 0);
+        ck_assert_int_eq(ring_rx_attach(&lane->lookups, &lane->maps[7], -1, false), 0);
         lane->n_responses = lane->n_extents = 0;
         lane->log = memory(rig, bytes);
         log_format(lane->log, LOG_BUDGET, l);
+        atomic_store(&lane->log->stored_known, 1); /* the database has nothing */
         ck_assert_int_eq(log_view_init(&w->logs[l], lane->log, bytes), 0);
 }
 
@@ -98,9 +101,12 @@ static void lane_new(struct rig *rig, uint32_t l) {
                         topology_proc_stage(t, l, ROLE_INFERENCE), 128, 32768);
         struct topology_ring *notice = row_add(rig, RING_NOTICE, l,
                         topology_proc_stage(t, l, ROLE_STREAM), slot, 128, 32768);
+        struct topology_ring *lookup = row_add(rig, RING_LOOKUP, l, slot,
+                        topology_proc_stage(t, l, ROLE_STREAM), 128, 32768);
 
-        rig->w.out[2 * l].ring = data;
-        rig->w.out[2 * l + 1].ring = cancel;
+        rig->w.out[3 * l].ring = data;
+        rig->w.out[3 * l + 1].ring = cancel;
+        rig->w.out[3 * l + 2].ring = lookup;
         rig->w.in[l].ring = notice;
         lane_format(rig, l);
 }
@@ -111,8 +117,9 @@ static void lane_attach(struct rig *rig, uint32_t l) {
         struct rig_lane *lane = &rig->lane[l];
         struct worker *w = &rig->w;
 
-        ck_assert_int_eq(ring_tx_attach(&w->out[2 * l].tx, &lane->maps[0], -1), 0);
-        ck_assert_int_eq(ring_tx_attach(&w->out[2 * l + 1].tx, &lane->maps[2], -1), 0);
+        ck_assert_int_eq(ring_tx_attach(&w->out[3 * l].tx, &lane->maps[0], -1), 0);
+        ck_assert_int_eq(ring_tx_attach(&w->out[3 * l + 1].tx, &lane->maps[2], -1), 0);
+        ck_assert_int_eq(ring_tx_attach(&w->out[3 * l + 2].tx, &lane->maps[6], -1), 0);
         ck_assert_int_eq(ring_rx_attach(&w->in[l].rx, &lane->maps[5], -1, false), 0);
 }
 
@@ -170,7 +177,7 @@ void rig_new(struct rig *rig, const struct rig_setup *setup) {
         w->arena_map_bytes = rig->arena_bytes;
         ck_assert_int_eq(arena_view_init(&rig->view, rig->arena, rig->arena_bytes), 0);
         ck_assert_int_eq(record_decoder_init(&rig->decoder), 0);
-        w->n_out = 2 * setup->lanes;
+        w->n_out = 3 * setup->lanes;
         w->n_in = setup->lanes;
         w->out = calloc(w->n_out, sizeof(*w->out));
         w->in = calloc(w->n_in, sizeof(*w->in));
@@ -201,7 +208,8 @@ void rig_free(struct rig *rig) {
         for (uint32_t l = 0; l < rig->n_lanes; l++) {
                 ring_rx_close(&rig->lane[l].requests);
                 ring_rx_close(&rig->lane[l].cancels);
-                for (int i = 0; i < 6; i++)
+                ring_rx_close(&rig->lane[l].lookups);
+                for (int i = 0; i < 8; i++)
                         segment_unmap_ring(&rig->lane[l].maps[i]);
         }
         record_decoder_close(&rig->decoder);
@@ -219,13 +227,14 @@ void rig_lane_state(struct rig *rig, uint32_t lane, enum lane_state state, uint6
 
 /* The gateway has unmapped its own ends already. */
 void rig_lane_back(struct rig *rig, uint32_t l, uint64_t generation) {
-        static const int theirs[] = {0, 2, 5}, ours[] = {1, 3, 4};
+        static const int theirs[] = {0, 2, 5, 6}, ours[] = {1, 3, 4, 7};
         struct rig_lane *lane = &rig->lane[l];
 
         ck_assert_ptr_null(rig->w.logs[l].shm);
         ring_rx_close(&lane->requests);
         ring_rx_close(&lane->cancels);
-        for (int i = 0; i < 3; i++) {
+        ring_rx_close(&lane->lookups);
+        for (int i = 0; i < 4; i++) {
                 lane->maps[theirs[i]] = (struct ring_map){.prod = NULL};
                 segment_unmap_ring(&lane->maps[ours[i]]);
         }

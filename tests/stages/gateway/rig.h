@@ -12,9 +12,9 @@
 #define RIG_LANES_MAX 2
 
 struct rig_lane {
-        struct ring_map maps[6]; /* data, cancel, notice: the producer's and the consumer's view of
-                                    each */
-        struct ring_rx requests, cancels;
+        struct ring_map maps[8]; /* data, cancel, notice, lookup: the producer's and the consumer's
+                                    view of each */
+        struct ring_rx requests, cancels, lookups;
         struct ring_tx notices;
         struct log_shm *log;
         uint32_t n_responses, n_extents; /* used so far */

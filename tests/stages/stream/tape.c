@@ -67,20 +67,29 @@ uint64_t rig_last(const struct rig *rig, uint32_t response) {
         return entry->tail[entry->tail[0].end == end ? 0 : 1].seq;
 }
 
-int rig_append(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len, uint64_t outcome) {
+static int write_event(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len,
+                uint64_t outcome, bool hold) {
         uint8_t *payload = malloc(len + 1);
+        uint16_t type = outcome ? RECORD_DONE : RECORD_DELTA;
         uint32_t response;
-        uint64_t seq;
         int r;
 
         REQUIRE(payload);
         REQUIRE(response_log_find(&rig->log, req_id, &response) == 0);
-        seq = rig_last(rig, response) + 1;
-        pattern_fill(payload, req_id, seq, len);
-        r = response_log_append(&rig->log, response, in_seq, outcome ? RECORD_DONE : RECORD_DELTA,
-                        payload, len, outcome, in_seq);
+        pattern_fill(payload, req_id, rig_last(rig, response) + 1, len);
+        r = hold ? response_log_hold(&rig->log, response, in_seq, type, payload, len, outcome)
+                 : response_log_append(&rig->log, response, in_seq, type, payload, len, outcome,
+                                   in_seq);
         free(payload);
         return r;
+}
+
+int rig_append(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len, uint64_t outcome) {
+        return write_event(rig, req_id, in_seq, len, outcome, false);
+}
+
+int rig_hold(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len) {
+        return write_event(rig, req_id, in_seq, len, LOG_OUTCOME_DONE, true);
 }
 
 /* ---- patterns ---------------------------------------------------------------------------------- */

@@ -35,6 +35,9 @@ uint32_t rig_create(struct rig *rig, uint64_t req_id, uint64_t in_seq, bool deta
 /* An event of `len` bytes of the pattern of (req_id, its number); what response_log_append() says. */
 int rig_append(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len, uint64_t outcome);
 
+/* A last event that is held back. */
+int rig_hold(struct rig *rig, uint64_t req_id, uint64_t in_seq, uint32_t len);
+
 /* The number of the last event of an entry. */
 uint64_t rig_last(const struct rig *rig, uint32_t response);
 

@@ -38,9 +38,23 @@ static enum log_state state_of(struct rig *rig, uint64_t req_id) {
 }
 
 /* A response with one event of `len` bytes that ends it. */
+/* A detached one is one that the database has. */
 static void finished(struct rig *rig, uint64_t req_id, uint32_t len, bool detached) {
-        rig_create(rig, req_id, req_id * 10, detached);
+        uint32_t response = rig_create(rig, req_id, req_id * 10, detached);
+
         ck_assert_int_eq(rig_append(rig, req_id, req_id * 10 + 1, len, LOG_OUTCOME_DONE), 0);
+        if (detached)
+                response_log_settle(&rig->log, response, true, req_id * 10 + 1);
+}
+
+/* A detached one whose end the database is to have first. */
+static uint32_t held(struct rig *rig, uint64_t req_id, uint32_t n_events, uint32_t len) {
+        uint32_t response = rig_create(rig, req_id, req_id * 1000, true);
+
+        for (uint32_t i = 1; i < n_events; i++)
+                ck_assert_int_eq(rig_append(rig, req_id, req_id * 1000 + i, len, 0), 0);
+        ck_assert_int_eq(rig_hold(rig, req_id, req_id * 1000 + n_events, len), 0);
+        return response;
 }
 
 /* ---- refusals ---------------------------------------------------------------------------------- */
@@ -373,6 +387,118 @@ START_TEST(a_reader_that_has_read_all_is_not_cut) {
 }
 END_TEST
 
+/* ---- held responses ---------------------------------------------------------------------------- */
+
+/* Every event is in the copy that goes to the database. */
+static void expect_copy(const struct rig *rig, uint64_t req_id, uint32_t response, uint32_t n_events,
+                uint32_t len) {
+        uint64_t bytes = response_log_bytes(&rig->log, response);
+        uint8_t *copy = malloc(bytes + 1), *at = copy;
+
+        ck_assert_ptr_nonnull(copy);
+        ck_assert_uint_eq(bytes, n_events * (sizeof(struct log_event_head) + layout_align(len, 8)));
+        response_log_copy(&rig->log, response, copy);
+        for (uint32_t i = 1; i <= n_events; i++) {
+                struct log_event_head head;
+
+                memcpy(&head, at, sizeof(head));
+                ck_assert_uint_eq(head.seq, i);
+                ck_assert_uint_eq(head.len, len);
+                ck_assert_uint_eq(head.type, i == n_events ? RECORD_DONE : RECORD_DELTA);
+                at += sizeof(head);
+                ck_assert(pattern_is(at, req_id, i, len));
+                at += layout_align(len, 8);
+        }
+        free(copy);
+}
+
+START_TEST(nothing_is_held_twice_and_nothing_follows_it) {
+        struct rig rig = rig_new(SMALL);
+
+        held(&rig, 7, 3, 100);
+        ck_assert_int_eq(rig_hold(&rig, 7, 7003, 100), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(rig_hold(&rig, 7, 7004, 100), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(rig_append(&rig, 7, 7005, 100, 0), RESPONSE_E_KNOWN);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_held_end_is_published_when_the_database_has_it) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = held(&rig, 7, 3, 100);
+        struct log_cursor cursor;
+
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), 0);
+        expect_event(&rig, &cursor, 1, 100);
+        expect_event(&rig, &cursor, 2, 100);
+        ck_assert_int_eq(expect(&rig, &cursor), LOG_E_AGAIN);
+        ck_assert_int_eq(log_response_state(&rig.view, response), LOG_OPEN);
+        expect_copy(&rig, 7, response, 3, 100);
+        response_log_settle(&rig.log, response, true, 99);
+        expect_event(&rig, &cursor, 3, 100);
+        ck_assert_int_eq(log_response_state(&rig.view, response), LOG_FINISHED);
+        ck_assert_uint_eq(log_response_outcome(&rig.view, response), LOG_OUTCOME_DONE);
+        ck_assert_uint_eq(rig.log.list[LIST_DETACHED].n, 1);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_successor_finds_what_is_held) {
+        for (uint32_t len = 0; len <= 3 * LOG_EXTENT_DATA; len += LOG_EXTENT_DATA / 2) {
+                struct rig rig = rig_new(SMALL);
+                uint32_t response = held(&rig, 7, 4, len);
+
+                rig_attach(&rig);
+                ck_assert_uint_eq(rig.log.list[LIST_HELD].n, 1);
+                ck_assert_int_eq(rig_hold(&rig, 7, 7004, len), RESPONSE_E_KNOWN);
+                expect_copy(&rig, 7, response, 4, len);
+                response_log_settle(&rig.log, response, false, 99);
+                rig_attach(&rig);
+                ck_assert_uint_eq(rig.log.list[LIST_UNSTORED].n, 1);
+                expect_copy(&rig, 7, response, 4, len);
+                response_log_settle(&rig.log, response, true, 99);
+                rig_attach(&rig);
+                ck_assert_uint_eq(rig.log.list[LIST_DETACHED].n, 1);
+                rig_close(&rig);
+        }
+}
+END_TEST
+
+START_TEST(what_is_held_is_never_evicted_and_what_is_not_stored_last) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t kept = held(&rig, 1, 3, 100), unstored = held(&rig, 2, 3, 100);
+        uint64_t in = 100000;
+
+        response_log_settle(&rig.log, unstored, false, 1);
+        rig_create(&rig, 3, in++, false);
+        for (int i = 0; i < 200; i++)
+                ck_assert_int_eq(rig_append(&rig, 3, in++, LOG_EXTENT_DATA, 0), 0);
+        ck_assert_int_eq(state_of(&rig, 2), LOG_FINISHED);
+        expect_copy(&rig, 1, kept, 3, 100);
+        expect_copy(&rig, 2, unstored, 3, 100);
+        response_log_expire(&rig.log, UINT64_MAX);
+        ck_assert_int_eq(state_of(&rig, 2), LOG_FINISHED);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_log_full_of_held_responses_waits_for_the_database) {
+        struct rig rig = rig_new(4 * SMALL);
+        uint64_t req = 1;
+        uint32_t response, more;
+
+        while (rig.log.n_free_extents > 4)
+                held(&rig, req++, 1, 3 * LOG_EXTENT_DATA);
+        more = rig_create(&rig, 1000, 5000000, true);
+        ck_assert_int_eq(rig_append(&rig, 1000, 5000001, 5 * LOG_EXTENT_DATA, 0), RESPONSE_E_SPACE);
+        ck_assert_int_eq(response_log_find(&rig.log, 1, &response), 0);
+        response_log_settle(&rig.log, response, true, 1);
+        ck_assert_int_eq(rig_append(&rig, 1000, 5000001, 5 * LOG_EXTENT_DATA, 0), 0);
+        ck_assert_uint_eq(rig_last(&rig, more), 1);
+        rig_close(&rig);
+}
+END_TEST
+
 /* ---- attach ------------------------------------------------------------------------------------ */
 
 START_TEST(a_successor_goes_on_where_the_log_stands) {
@@ -432,6 +558,7 @@ int main(void) {
         Suite *suite = suite_create("response_log");
         TCase *refusals = tcase_create("refusals"), *events = tcase_create("events");
         TCase *eviction = tcase_create("eviction"), *attach = tcase_create("attach");
+        TCase *holding = tcase_create("holding");
 
         tcase_add_test(refusals, a_view_of_other_memory_is_refused);
         tcase_add_test(refusals, an_event_beyond_the_limit_is_refused);
@@ -450,11 +577,16 @@ int main(void) {
         tcase_add_test(eviction, a_response_longer_than_the_log_loses_its_own_beginning);
         tcase_add_test(eviction, open_responses_never_wedge_the_log);
         tcase_add_test(eviction, a_reader_that_has_read_all_is_not_cut);
+        tcase_add_test(holding, nothing_is_held_twice_and_nothing_follows_it);
+        tcase_add_test(holding, a_held_end_is_published_when_the_database_has_it);
+        tcase_add_test(holding, a_successor_finds_what_is_held);
+        tcase_add_test(holding, what_is_held_is_never_evicted_and_what_is_not_stored_last);
+        tcase_add_test(holding, a_log_full_of_held_responses_waits_for_the_database);
         tcase_add_test(attach, a_successor_goes_on_where_the_log_stands);
         tcase_add_test(attach, a_successor_evicts_in_the_same_order);
         tcase_add_test(attach, no_extent_is_lost_over_many_lives);
-        for (int i = 0; i < 4; i++) {
-                TCase *cases[] = {refusals, events, eviction, attach};
+        for (int i = 0; i < 5; i++) {
+                TCase *cases[] = {refusals, events, eviction, holding, attach};
                 tcase_set_timeout(cases[i], 120);
                 suite_add_tcase(suite, cases[i]);
         }

@@ -1,0 +1,467 @@
+#include "stages/stream/database.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "shm/doorbell.h"
+#include "stages/common/stage.h"
+#include "stages/engines/store/results.h"
+
+#define TICK_S 1
+#define EXPIRE_MOST 500u
+#define EXPIRE_EVERY_MAX_S 60u
+
+struct queue {
+        struct database_job *first, **last;
+};
+
+struct database {
+        pthread_t thread;
+        pthread_mutex_t lock;
+        pthread_cond_t work;
+        /* Under the lock. */
+        struct queue waiting, done;
+        bool stop;
+        struct database_state state;
+        bool changed;
+        /* The thread's own. */
+        struct database_options options;
+        char *path;
+        struct store store;
+        bool open, failed;
+        uint64_t next_expire_ms;
+};
+
+static void queue_init(struct queue *q) {
+        q->first = NULL;
+        q->last = &q->first;
+}
+
+static void queue_push(struct queue *q, struct database_job *job) {
+        job->next = NULL;
+        *q->last = job;
+        q->last = &job->next;
+}
+
+static struct database_job *queue_pop(struct queue *q) {
+        struct database_job *job = q->first;
+
+        if (!job)
+                return NULL;
+        q->first = job->next;
+        if (!q->first)
+                q->last = &q->first;
+        return job;
+}
+
+/* ---- jobs ---- */
+
+struct database_job *database_job_new(enum database_task task, uint64_t events_bytes) {
+        struct database_job *job = calloc(1, sizeof(*job));
+
+        if (!job)
+                return NULL;
+        job->task = task;
+        job->events_bytes = events_bytes;
+        job->events = events_bytes ? malloc(events_bytes) : NULL;
+        if (events_bytes && !job->events)
+                return database_job_free(job);
+        return job;
+}
+
+struct database_job *database_job_free(struct database_job *job) {
+        if (job)
+                free(job->events);
+        free(job);
+        return NULL;
+}
+
+/* ---- state ---- */
+
+static void say(struct database *db, bool failed, const char *why) {
+        pthread_mutex_lock(&db->lock);
+        db->state.failed = failed;
+        snprintf(db->state.why, sizeof(db->state.why), "%s", why);
+        db->changed = true;
+        pthread_mutex_unlock(&db->lock);
+        doorbell_ring(db->options.bell);
+}
+
+static void set_failed(struct database *db, bool failed, const char *why) {
+        if (db->failed != failed)
+                say(db, failed, why);
+        db->failed = failed;
+}
+
+static void say_aside(struct database *db, const char *name, const char *why) {
+        pthread_mutex_lock(&db->lock);
+        db->state.aside = true;
+        snprintf(db->state.name, sizeof(db->state.name), "%s", name);
+        snprintf(db->state.why, sizeof(db->state.why), "%s", why);
+        db->changed = true;
+        pthread_mutex_unlock(&db->lock);
+        doorbell_ring(db->options.bell);
+}
+
+bool database_state(struct database *db, struct database_state *ret) {
+        bool changed;
+
+        pthread_mutex_lock(&db->lock);
+        changed = db->changed;
+        *ret = db->state;
+        db->changed = db->state.aside = false;
+        pthread_mutex_unlock(&db->lock);
+        return changed;
+}
+
+/* ---- opening ---- */
+
+static void id_add(struct database *db, uint64_t id_hash) {
+        uint64_t bit;
+        mr_au64 *word = log_stored(db->options.log, id_hash, &bit);
+
+        /* SYNC(log.stored): before the transaction, so that no gateway takes the id for a new one. */
+        atomic_fetch_or_explicit(word, bit, memory_order_seq_cst);
+}
+
+static void on_id(void *ctx, struct results_text tenant, struct results_text id) {
+        id_add(ctx, log_id_hash(tenant.p, tenant.n, id.p, id.n));
+}
+
+/* The ids of a file that was there before this memory. */
+static int ids_read(struct database *db) {
+        mr_au64 *known = &db->options.log->stored_known;
+
+        if (atomic_load_explicit(known, memory_order_relaxed))
+                return 0;
+        if (db->open && results_ids(&db->store, on_id, db))
+                return STORE_E_FAILED;
+        atomic_store_explicit(known, 1, memory_order_seq_cst);
+        return 0;
+}
+
+/* 0, STORE_E_NONE (there is no file, and none is wanted), STORE_E_FAILED. */
+static int ensure_open(struct database *db, bool create) {
+        struct store_options options = {.path = db->path,
+                        .create = create,
+                        .full = db->options.full,
+                        .checked = db->options.checked};
+        char aside[STORE_WHY_MAX], why[STORE_WHY_MAX];
+        int r = db->open ? 0 : store_open(&options, &db->store, aside, why);
+
+        if (!db->open && aside[0])
+                say_aside(db, aside, why);
+        if (r == STORE_E_BROKEN)
+                r = STORE_E_FAILED;
+        if (r == STORE_E_FAILED) {
+                set_failed(db, true, why);
+                return r;
+        }
+        db->open = r == 0;
+        if (ids_read(db)) {
+                set_failed(db, true, store_why(&db->store));
+                return STORE_E_FAILED;
+        }
+        return r;
+}
+
+/* ---- tasks ---- */
+
+static int store_one(struct database *db, const struct database_job *job) {
+        struct timespec now;
+        struct results_response response = {.req_id = job->req_id,
+                        .tenant = {job->tenant, job->tenant_len},
+                        .id = {job->id, job->id_len},
+                        .lane = db->options.lane,
+                        .outcome = job->outcome,
+                        .digest = {job->digest[0], job->digest[1]}};
+        int64_t row;
+        int r;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        response.finished_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+        id_add(db, log_id_hash(job->tenant, job->tenant_len, job->id, job->id_len));
+        r = results_put(&db->store, &response, &row);
+        for (uint64_t at = 0; r == 0 && at < job->events_bytes;) {
+                struct log_event_head head;
+                struct results_event event;
+
+                memcpy(&head, job->events + at, sizeof(head));
+                event = (struct results_event){.ord = head.seq,
+                                .type = head.type,
+                                .record = job->events + at + sizeof(head),
+                                .len = head.len};
+                r = results_put_event(&db->store, row, &event);
+                at += sizeof(head) + layout_align(head.len, 8);
+        }
+        return r;
+}
+
+/* The transaction's end: 0, or STORE_E_FAILED and what was done is undone. */
+static int commit(struct database *db, int so_far) {
+        int error = so_far == 0 ? FAULT_ERROR(db->options.w, "in_transaction", NULL, 0) : 0;
+        char why[STORE_WHY_MAX];
+
+        if (so_far == 0 && error == 0 && store_run(&db->store, SQL_COMMIT) == 0) {
+                FAULT(db->options.w, "after_transaction", NULL, 0);
+                return 0;
+        }
+        snprintf(why, sizeof(why), "%s", error ? strerror(-error) : store_why(&db->store));
+        if (store_rollback(&db->store)) {
+                store_close(&db->store);
+                db->open = false;
+        }
+        set_failed(db, true, why);
+        return STORE_E_FAILED;
+}
+
+/* All of them or none. */
+static int store_all(struct database *db, struct database_job *jobs) {
+        int r = store_run(&db->store, SQL_BEGIN);
+
+        for (struct database_job *job = jobs; job && r == 0; job = job->next)
+                if (job->task == DATABASE_STORE)
+                        r = store_one(db, job);
+        return commit(db, r);
+}
+
+struct loaded {
+        uint8_t *at;
+        uint64_t bytes;
+};
+
+static int on_event(void *ctx, const struct results_event *event) {
+        struct loaded *to = ctx;
+        struct log_event_head head = {
+                        .len = event->len, .type = (uint16_t)event->type, .seq = event->ord};
+        uint64_t more = sizeof(head) + layout_align(event->len, 8);
+        uint8_t *at = realloc(to->at, to->bytes + more);
+
+        if (!at)
+                return STORE_E_FAILED;
+        to->at = at;
+        memset(at + to->bytes, 0, more);
+        memcpy(at + to->bytes, &head, sizeof(head));
+        memcpy(at + to->bytes + sizeof(head), event->record, event->len);
+        to->bytes += more;
+        return 0;
+}
+
+static enum database_status load_one(struct database *db, struct database_job *job) {
+        struct results_response response;
+        struct loaded events = {.at = NULL};
+        int64_t row;
+        int r = results_find(&db->store, (struct results_text){job->tenant, job->tenant_len},
+                        (struct results_text){job->id, job->id_len}, &response, &row);
+
+        if (r == 0)
+                r = results_events(&db->store, row, on_event, &events);
+        job->events = events.at;
+        job->events_bytes = events.bytes;
+        if (r)
+                return r == STORE_E_NONE ? DATABASE_ABSENT : DATABASE_FAILED;
+        job->outcome = response.outcome;
+        memcpy(job->digest, response.digest, sizeof(job->digest));
+        return DATABASE_DONE;
+}
+
+/* ---- the thread ---- */
+
+static bool any(const struct database_job *job, enum database_task task) {
+        while (job && job->task != task)
+                job = job->next;
+        return job != NULL;
+}
+
+static void run(struct database *db, struct database_job *jobs) {
+        bool stores = any(jobs, DATABASE_STORE);
+        int r = ensure_open(db, stores), stored = r;
+
+        if (r == 0 && stores)
+                stored = store_all(db, jobs);
+        for (struct database_job *job = jobs; job; job = job->next) {
+                if (job->task == DATABASE_STORE)
+                        job->status = stored ? DATABASE_FAILED : DATABASE_DONE;
+                else if (r == STORE_E_NONE)
+                        job->status = DATABASE_ABSENT;
+                else
+                        job->status = db->open ? load_one(db, job) : DATABASE_FAILED;
+        }
+}
+
+/* Does it work again? */
+static void probe(struct database *db) {
+        int r = ensure_open(db, true);
+
+        if (r)
+                return;
+        r = store_run(&db->store, SQL_BEGIN);
+        if (r == 0)
+                r = store_run(&db->store, SQL_PROBE);
+        if (commit(db, r) == 0)
+                set_failed(db, false, "");
+}
+
+static uint64_t expire_every_ms(const struct database *db) {
+        uint64_t s = db->options.ttl_s / 10;
+
+        return (s < 1 ? 1 : s > EXPIRE_EVERY_MAX_S ? EXPIRE_EVERY_MAX_S : s) * 1000;
+}
+
+static void expire(struct database *db) {
+        struct timespec now;
+        uint64_t now_ms;
+        uint32_t n = EXPIRE_MOST;
+        int r = 0;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+        if (!db->options.expires || now_ms < db->next_expire_ms)
+                return;
+        db->next_expire_ms = now_ms + expire_every_ms(db);
+        if (ensure_open(db, false)) /* another lane may have made it */
+                return;
+        while (r == 0 && n == EXPIRE_MOST) {
+                r = store_run(&db->store, SQL_BEGIN);
+                if (r)
+                        break; /* somebody writes: another time */
+                r = results_expire(&db->store, (int64_t)(now_ms - db->options.ttl_s * 1000),
+                                EXPIRE_MOST, &n);
+                if (r || store_run(&db->store, SQL_COMMIT))
+                        r = store_rollback(&db->store) ? STORE_E_FAILED : r;
+        }
+}
+
+/* Takes what has come together; waits for it up to a tick. True: the thread is to end. */
+static bool take(struct database *db, struct queue *to) {
+        struct timespec until;
+        bool stop;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += TICK_S;
+        queue_init(to);
+        pthread_mutex_lock(&db->lock);
+        while (!db->waiting.first && !db->stop &&
+                        pthread_cond_timedwait(&db->work, &db->lock, &until) == 0)
+                ;
+        for (uint32_t n = 0; n < DATABASE_BATCH && db->waiting.first; n++)
+                queue_push(to, queue_pop(&db->waiting));
+        stop = db->stop && !to->first;
+        pthread_mutex_unlock(&db->lock);
+        return stop;
+}
+
+static void *thread_main(void *arg) {
+        struct database *db = arg;
+        struct queue jobs;
+
+        (void)ensure_open(db, false);
+        while (!take(db, &jobs)) {
+                struct database_job *job;
+
+                if (jobs.first)
+                        run(db, jobs.first);
+                else if (db->failed)
+                        probe(db);
+                else
+                        expire(db);
+                if (!jobs.first)
+                        continue;
+                pthread_mutex_lock(&db->lock);
+                while ((job = queue_pop(&jobs)))
+                        queue_push(&db->done, job);
+                pthread_mutex_unlock(&db->lock);
+                doorbell_ring(db->options.bell);
+        }
+        store_close(&db->store);
+        return NULL;
+}
+
+/* Takes no signals: they are the loop's, and the crash handler's. */
+static int thread_start(struct database *db) {
+        sigset_t all, before;
+        int error;
+
+        sigfillset(&all);
+        sigdelset(&all, SIGSEGV);
+        sigdelset(&all, SIGBUS);
+        sigdelset(&all, SIGABRT);
+        sigdelset(&all, SIGILL);
+        sigdelset(&all, SIGFPE);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&db->thread, NULL, thread_main, db);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return -error;
+}
+
+/* ---- the loop's side ---- */
+
+int database_new(struct database **ret, const struct database_options *options) {
+        struct database *db = calloc(1, sizeof(*db));
+        pthread_condattr_t monotonic;
+        int r;
+
+        if (!db)
+                return -ENOMEM;
+        db->options = *options;
+        db->path = strdup(options->path);
+        if (!db->path) {
+                free(db);
+                return -ENOMEM;
+        }
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_mutex_init(&db->lock, NULL);
+        pthread_cond_init(&db->work, &monotonic);
+        pthread_condattr_destroy(&monotonic);
+        queue_init(&db->waiting);
+        queue_init(&db->done);
+        r = thread_start(db);
+        if (r < 0) {
+                free(db->path);
+                free(db);
+                return r;
+        }
+        *ret = db;
+        return 0;
+}
+
+struct database *database_free(struct database *db) {
+        struct database_job *job;
+
+        if (!db)
+                return NULL;
+        pthread_mutex_lock(&db->lock);
+        db->stop = true;
+        pthread_mutex_unlock(&db->lock);
+        pthread_cond_signal(&db->work);
+        pthread_join(db->thread, NULL);
+        while ((job = queue_pop(&db->done)))
+                database_job_free(job);
+        pthread_cond_destroy(&db->work);
+        pthread_mutex_destroy(&db->lock);
+        free(db->path);
+        free(db);
+        return NULL;
+}
+
+void database_submit(struct database *db, struct database_job *job) {
+        pthread_mutex_lock(&db->lock);
+        queue_push(&db->waiting, job);
+        pthread_mutex_unlock(&db->lock);
+        pthread_cond_signal(&db->work);
+}
+
+struct database_job *database_done(struct database *db) {
+        struct database_job *job;
+
+        pthread_mutex_lock(&db->lock);
+        job = queue_pop(&db->done);
+        pthread_mutex_unlock(&db->lock);
+        return job;
+}

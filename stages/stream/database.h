@@ -1,0 +1,85 @@
+/*
+ * database -- the store, on a thread of its own: the loop hands over jobs and never waits for a disk.
+ *
+ * Shape   jobs are queued to the thread; what has come together is one transaction (group commit);
+ *         finished ones come back by database_done() after the bell was rung
+ * Units   bytes; milliseconds of the wall clock in the file
+ * Owner   a job belongs to whoever holds it: caller, thread from database_submit() on, caller again from
+ *         database_done() on; database_job_free() takes its events too
+ * Errors  a job's status; the state of the whole by database_state()
+ * Limits  DATABASE_BATCH jobs a transaction; nothing is dropped: the caller bounds what it hands over
+ *
+ *   CLOSED --(there is a file, or a job needs one)--> OPEN --(a transaction fails)--> FAILED
+ *   FAILED --(once a second: a transaction of one row works)--> OPEN
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/log.h"
+#include "stages/engines/store/store.h"
+
+#define DATABASE_BATCH 256u
+
+enum database_task {
+        DATABASE_STORE, /* a response with its events */
+        DATABASE_LOAD,  /* the newest response of an id */
+};
+
+enum database_status {
+        DATABASE_DONE,
+        DATABASE_ABSENT, /* LOAD: no such id */
+        DATABASE_FAILED,
+};
+
+struct database_job {
+        struct database_job *next;
+        enum database_task task;
+        enum database_status status;
+        void *owner; /* the caller's own */
+        uint64_t req_id;
+        uint32_t response; /* STORE: where the caller has it */
+        uint64_t outcome;
+        uint64_t digest[2];
+        uint16_t id_len, tenant_len;
+        char id[LOG_ID_MAX];
+        char tenant[LOG_TENANT_MAX];
+        uint8_t *events; /* struct log_event_head, payload, padding to 8; as often as there are events */
+        uint64_t events_bytes;
+};
+
+struct worker;
+
+struct database_options {
+        struct worker *w; /* whose fault points these are */
+        const char *path;
+        bool full;
+        uint64_t checked; /* number of this instance's memory: each is checked once */
+        uint64_t ttl_s;
+        uint32_t lane;
+        bool expires; /* this one forgets old results */
+        int bell;
+        struct log_shm *log; /* whose table of ids is filled */
+};
+
+struct database;
+
+int database_new(struct database **ret, const struct database_options *options);
+/* Ends the thread once it has done what it holds; jobs that nobody took are freed. NULL: no-op. */
+struct database *database_free(struct database *db);
+
+struct database_job *database_job_new(enum database_task task, uint64_t events_bytes);
+struct database_job *database_job_free(struct database_job *job);
+void database_submit(struct database *db, struct database_job *job);
+/* A finished job, or NULL. */
+struct database_job *database_done(struct database *db);
+
+struct database_state {
+        bool failed;
+        bool aside;               /* a broken file was found */
+        char why[STORE_WHY_MAX];  /* of the failure, or of what is broken */
+        char name[STORE_WHY_MAX]; /* that the broken file has now */
+};
+/* True: it has changed since it was asked last. */
+bool database_state(struct database *db, struct database_state *ret);

@@ -1,0 +1,130 @@
+#include "stages/stream/detached.h"
+
+#include <string.h>
+
+#include "stages/stream/lookup.h"
+#include "stages/stream/notices.h"
+
+/* ---- to the database ---- */
+
+static struct database_job *job_of(const struct stream *stream, uint32_t response) {
+        const struct log_response *r = &stream->log.shm->responses[response];
+        uint64_t bytes = response_log_bytes(&stream->log, response);
+        struct database_job *job = bytes ? database_job_new(DATABASE_STORE, bytes) : NULL;
+
+        if (!job)
+                return NULL;
+        job->req_id = atomic_load_explicit(&r->req_id, memory_order_relaxed);
+        job->response = response;
+        job->outcome = response_log_outcome(&stream->log, response);
+        memcpy(job->digest, r->digest, sizeof(job->digest));
+        job->id_len = r->id_len;
+        job->tenant_len = r->tenant_len;
+        memcpy(job->id, r->id, sizeof(job->id));
+        memcpy(job->tenant, r->tenant, sizeof(job->tenant));
+        response_log_copy(&stream->log, response, job->events);
+        return job;
+}
+
+static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool stored) {
+        struct stream *stream = w->stage;
+
+        response_log_settle(&stream->log, response, stored, loop_now_ns(w->loop));
+        counters_add(w->counters, stored ? COUNTER_results_stored : COUNTER_store_failures, 1);
+        notices_touch(stream, req_id, response);
+}
+
+void detached_store(struct worker *w, uint32_t response) {
+        struct stream *stream = w->stage;
+        const struct log_response *r = &stream->log.shm->responses[response];
+        struct database_job *job = job_of(stream, response);
+
+        if (job) {
+                stream->n_stores++;
+                database_submit(stream->database, job);
+                return;
+        }
+        /* Its beginning went when the log was full of open answers, or there is no memory. */
+        log_warn("result_not_stored", "req_id=%llu bytes=%llu",
+                        (unsigned long long)atomic_load_explicit(&r->req_id, memory_order_relaxed),
+                        (unsigned long long)response_log_bytes(&stream->log, response));
+        settle(w, response, atomic_load_explicit(&r->req_id, memory_order_relaxed), false);
+}
+
+static void store_list(struct worker *w, enum response_list which) {
+        struct stream *stream = w->stage;
+        uint32_t i = stream->log.list[which].first;
+
+        while (i != LOG_NONE) {
+                uint32_t next = stream->log.links[i].next;
+
+                /* What is held must hear of it; the beginning of the others may be gone. */
+                if (which == LIST_HELD || response_log_bytes(&stream->log, i))
+                        detached_store(w, i);
+                i = next;
+        }
+}
+
+void detached_resume(struct worker *w) {
+        store_list(w, LIST_HELD);
+        store_list(w, LIST_UNSTORED);
+}
+
+/* ---- from the database ---- */
+
+static void on_stored(struct worker *w, const struct database_job *job) {
+        struct stream *stream = w->stage;
+        const struct log_response *r = &stream->log.shm->responses[job->response];
+
+        stream->n_stores--;
+        /* What was not held may have given its place to another since. */
+        if (atomic_load_explicit(&r->req_id, memory_order_relaxed) != job->req_id ||
+                        log_response_state(&stream->log.view, job->response) == LOG_EVICTED)
+                return;
+        settle(w, job->response, job->req_id, job->status == DATABASE_DONE);
+}
+
+static void state_look(struct worker *w) {
+        struct stream *stream = w->stage;
+        struct database_state *state = &stream->state;
+        const char *path = w->settings->stream.database;
+        bool failed = state->failed;
+
+        if (!database_state(stream->database, state))
+                return;
+        if (state->aside)
+                log_error("database_broken", "path=%s why=\"%s\" renamed=%s", path, state->why,
+                                state->name);
+        atomic_store_explicit(&w->log->database_failed, state->failed, memory_order_relaxed);
+        counters_set(w->counters, COUNTER_database_failed, state->failed);
+        if (state->failed && !failed)
+                log_error("database_failed", "path=%s why=\"%s\"", path, state->why);
+        if (failed && !state->failed) {
+                log_info("database_works", "path=%s unstored=%u", path,
+                                stream->log.list[LIST_UNSTORED].n);
+                store_list(w, LIST_UNSTORED);
+        }
+}
+
+unsigned detached_turn(struct worker *w) {
+        struct stream *stream = w->stage;
+        struct database_job *job;
+        unsigned n = 0;
+
+        if (!stream->database)
+                return 0;
+        state_look(w);
+        for (; n < TURN_RECORDS && (job = database_done(stream->database)); n++) {
+                if (job->task == DATABASE_LOAD) {
+                        lookup_loaded(stream, job);
+                        continue;
+                }
+                on_stored(w, job);
+                database_job_free(job);
+        }
+        return n;
+}
+
+bool detached_idle(const struct stream *stream) {
+        return stream->n_stores == 0;
+}

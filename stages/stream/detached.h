@@ -1,0 +1,22 @@
+/*
+ * detached -- responses that the database is to have before their end is published.
+ *
+ * Shape   the last event is held in the log, the whole response goes to the database's thread; with its
+ *         word the event is published, whether it could be stored or not: an answer that cannot be
+ *         stored now is stored as soon as the database works again
+ * Owner   struct stream
+ * Errors  none: what cannot be stored is in the log, and `status` says degraded
+ * Limits  one job for each response; jobs are copies
+ */
+#pragma once
+
+#include "stages/stream/stream.h"
+
+/* Attach: whatever the last incarnation had under way goes to the database again. */
+void detached_resume(struct worker *w);
+/* The last event of this response is held: it goes to the database. */
+void detached_store(struct worker *w, uint32_t response);
+/* What the database has answered; its state. How many answers. */
+unsigned detached_turn(struct worker *w);
+/* Nothing is under way. */
+bool detached_idle(const struct stream *stream);

@@ -1,0 +1,20 @@
+/*
+ * lookup -- ids that no table knows: gateways ask whether the database has them.
+ *
+ * Shape   a LOOKUP record names an id and the number that its response is to get; the response is written
+ *         into the log under that number, finished, and a NOTICE says so; else an ABSENT
+ * Owner   a LOOKUP stays in its ring until its answer is out, so that it survives us
+ * Errors  a broken record: shared memory is inconsistent
+ * Limits  STREAM_LOOKUPS_MAX at once, the others wait in their rings; an answer waits for room in the
+ *         ring of its gateway, and holds up nobody else
+ */
+#pragma once
+
+#include "stages/stream/stream.h"
+
+void lookup_init(struct stream *stream);
+/* Takes what gateways ask, and answers what can be answered. How much was done. */
+unsigned lookup_turn(struct worker *w);
+/* The thread is done with it; the job is kept. */
+void lookup_loaded(struct stream *stream, struct database_job *job);
+void lookup_fini(struct stream *stream);

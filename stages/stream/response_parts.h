@@ -1,0 +1,45 @@
+/*
+ * response_parts -- what the files of the response log share; nobody else includes it.
+ *
+ * Shape   an entry's words as their only writer sees them; the lists and chains that entries are in
+ * Owner   struct response_log
+ * Errors  none
+ */
+#pragma once
+
+#include "stages/stream/response_log.h"
+
+static inline struct log_response *entry(const struct response_log *log, uint32_t i) {
+        return &log->shm->responses[i];
+}
+
+static inline uint64_t load(const mr_au64 *word) {
+        return atomic_load_explicit(word, memory_order_relaxed); /* our own words */
+}
+
+static inline const struct log_tail *tail_valid(const struct log_response *r) {
+        return &r->tail[r->tail[0].end == load(&r->end) ? 0 : 1];
+}
+
+/* The same, of all that is kept: what is held back lies behind the published end. */
+static inline const struct log_tail *tail_kept(const struct log_response *r) {
+        const struct log_tail *valid = tail_valid(r);
+
+        if (!load(&r->pending))
+                return valid;
+        return valid == &r->tail[0] ? &r->tail[1] : &r->tail[0];
+}
+
+/* Where a response goes whose last event is published. */
+static inline enum response_list list_finished(const struct log_response *r) {
+        if (!(r->flags & LOG_RESPONSE_DETACHED))
+                return LIST_FINISHED;
+        return r->flags & LOG_RESPONSE_STORED ? LIST_DETACHED : LIST_UNSTORED;
+}
+
+void response_list_push(struct response_log *log, enum response_list which, uint32_t i);
+void response_extent_release(struct response_log *log, uint32_t e);
+/* SYNC(log.chains), odd while they change. */
+void response_chains_changing(struct response_log *log);
+void response_chains_changed(struct response_log *log);
+void response_chain_add(struct response_log *log, uint32_t i, uint64_t req_id);

@@ -1,0 +1,276 @@
+/*
+ * store and results -- one file: what is refused, what is put aside, what is kept once.
+ */
+#include "stages/engines/store/results.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[64], path[128];
+static char aside[STORE_WHY_MAX], why[STORE_WHY_MAX];
+static struct store store;
+
+static int open_with(bool create, uint64_t checked) {
+        struct store_options options = {.path = path, .create = create, .checked = checked};
+
+        return store_open(&options, &store, aside, why);
+}
+
+static void set_up(void) {
+        snprintf(folder, sizeof(folder), "/tmp/millrace-store-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(folder));
+        snprintf(path, sizeof(path), "%s/main.db", folder);
+}
+
+static void tear_down(void) {
+        DIR *dir;
+
+        store_close(&store);
+        dir = opendir(folder);
+        for (const struct dirent *e; (e = readdir(dir));)
+                unlinkat(dirfd(dir), e->d_name, 0);
+        closedir(dir);
+        ck_assert_int_eq(rmdir(folder), 0);
+}
+
+static void write_file(const char *bytes, size_t n) {
+        int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+
+        ck_assert_int_eq(write(fd, bytes, n), (ssize_t)n);
+        close(fd);
+}
+
+/* ---- refusals ---- */
+
+START_TEST(a_file_that_is_not_there_is_not_made_unasked) {
+        ck_assert_int_eq(open_with(false, 1), STORE_E_NONE);
+        ck_assert_int_eq(access(path, F_OK), -1);
+}
+END_TEST
+
+START_TEST(a_folder_that_cannot_be_is_a_failure_that_says_why) {
+        write_file("", 0);
+        snprintf(path + strlen(path), sizeof(path) - strlen(path), "/below/a.db");
+        ck_assert_int_eq(open_with(true, 1), STORE_E_FAILED);
+        ck_assert_ptr_nonnull(strstr(why, "Not a directory"));
+}
+END_TEST
+
+START_TEST(what_is_no_database_is_put_aside_and_kept) {
+        char text[32] = "";
+        int fd;
+
+        write_file("no database at all, but precious", 32);
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_ptr_nonnull(strstr(aside, "main.db.broken-"));
+        fd = open(aside, O_RDONLY);
+        ck_assert_int_eq(read(fd, text, sizeof(text)), 32);
+        close(fd);
+        ck_assert_mem_eq(text, "no database at all, but precious", 32);
+}
+END_TEST
+
+/* A page in the middle is overwritten: only the check of the whole file finds out. */
+START_TEST(a_damaged_database_is_found_by_the_check_and_only_once) {
+        struct results_response response = {
+                        .req_id = 1, .tenant = {"local", 5}, .id = {"a", 1}};
+        static char record[60000];
+        struct stat st;
+        int64_t row;
+        int fd;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_int_eq(results_put(&store, &response, &row), 0);
+        for (uint64_t ord = 1; ord <= 20; ord++)
+                ck_assert_int_eq(results_put_event(&store, row,
+                                                 &(struct results_event){.ord = ord,
+                                                                 .record = record,
+                                                                 .len = sizeof(record)}),
+                                0);
+        store_close(&store);
+        fd = open(path, O_WRONLY);
+        fstat(fd, &st);
+        for (off_t at = 8 * 4096; at < st.st_size - 4096; at += 4096)
+                ck_assert_int_eq(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, at), 8);
+        close(fd);
+        ck_assert_int_eq(open_with(true, 1), 0); /* it was checked for this number */
+        store_close(&store);
+        ck_assert_int_eq(open_with(true, 2), 0);
+        ck_assert_ptr_nonnull(strstr(aside, "main.db.broken-"));
+        ck_assert_int_eq(results_find(&store, response.tenant, response.id, &response, &row),
+                        STORE_E_NONE);
+}
+END_TEST
+
+START_TEST(the_database_of_another_program_or_version_is_left_alone) {
+        sqlite3 *db;
+
+        ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_exec(db, "CREATE TABLE theirs (x)", NULL, NULL, NULL), SQLITE_OK);
+        ck_assert_int_eq(open_with(true, 1), STORE_E_FAILED);
+        ck_assert_ptr_nonnull(strstr(why, "another program"));
+        ck_assert_str_eq(aside, "");
+        sqlite3_close(db);
+        unlink(path);
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_int_eq(sqlite3_exec(store.db, "PRAGMA user_version = 99", NULL, NULL, NULL),
+                        SQLITE_OK);
+        store_close(&store);
+        ck_assert_int_eq(open_with(true, 1), STORE_E_FAILED);
+        ck_assert_ptr_nonnull(strstr(why, "its format is 99"));
+}
+END_TEST
+
+/* ---- what is kept ---- */
+
+START_TEST(the_file_and_its_log_are_for_their_owner_alone) {
+        char name[160];
+        struct stat st;
+        mode_t before = umask(0);
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        umask(before);
+        ck_assert_int_eq(store_run(&store, SQL_PROBE), 0);
+        for (int i = 0; i < 3; i++) {
+                snprintf(name, sizeof(name), "%s%s", path, (const char *[]){"", "-wal", "-shm"}[i]);
+                ck_assert_int_eq(stat(name, &st), 0);
+                ck_assert_uint_eq(st.st_mode & 0777, 0600);
+        }
+}
+END_TEST
+
+static int put(uint64_t req_id, const char *id, int64_t finished_ms, uint64_t n_events) {
+        struct results_response response = {.req_id = req_id,
+                        .tenant = {"local", 5},
+                        .id = {id, (uint32_t)strlen(id)},
+                        .outcome = req_id,
+                        .digest = {req_id, UINT64_MAX},
+                        .finished_ms = finished_ms};
+        int64_t row;
+        int r = results_put(&store, &response, &row);
+
+        for (uint64_t ord = 1; ord <= n_events && r == 0; ord++)
+                r = results_put_event(&store, row,
+                                &(struct results_event){.ord = ord,
+                                                .type = 2,
+                                                .record = id,
+                                                .len = (uint32_t)strlen(id)});
+        return r;
+}
+
+static int count_event(void *ctx, const struct results_event *event) {
+        uint64_t *n = ctx;
+
+        ck_assert_uint_eq(event->ord, ++*n);
+        ck_assert_uint_eq(event->type, 2);
+        return 0;
+}
+
+static uint64_t found(const char *id, struct results_response *ret) {
+        uint64_t n = 0;
+        int64_t row;
+        int r = results_find(&store, (struct results_text){"local", 5},
+                        (struct results_text){id, (uint32_t)strlen(id)}, ret, &row);
+
+        if (r == STORE_E_NONE)
+                return 0;
+        ck_assert_int_eq(r, 0);
+        ck_assert_int_eq(results_events(&store, row, count_event, &n), 0);
+        return n;
+}
+
+START_TEST(storing_again_changes_nothing) {
+        struct results_response response;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(put(1ull << 63 | 7, "a", 1000, 5), 0);
+        ck_assert_uint_eq(found("a", &response), 5);
+        ck_assert_uint_eq(response.req_id, 1ull << 63 | 7);
+        ck_assert_uint_eq(response.digest[1], UINT64_MAX);
+        ck_assert_uint_eq(found("b", &response), 0);
+}
+END_TEST
+
+START_TEST(the_newest_response_of_an_id_counts_and_a_number_may_come_again) {
+        struct results_response response;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_int_eq(put(1, "a", 1000, 1), 0);
+        ck_assert_int_eq(put(2, "a", 1000, 2), 0);
+        ck_assert_int_eq(put(2, "b", 1000, 3), 0);
+        ck_assert_uint_eq(found("a", &response), 2);
+        ck_assert_uint_eq(found("b", &response), 3);
+}
+END_TEST
+
+static void count_id(void *ctx, struct results_text tenant, struct results_text id) {
+        ck_assert_uint_eq(tenant.n, 5);
+        ck_assert_uint_gt(id.n, 0);
+        ++*(int *)ctx;
+}
+
+static void events_are_gone(void) {
+        sqlite3_stmt *s;
+
+        ck_assert_int_eq(sqlite3_prepare_v2(store.db, "SELECT count(*) FROM events", -1, &s, NULL),
+                        SQLITE_OK);
+        ck_assert_int_eq(sqlite3_step(s), SQLITE_ROW);
+        ck_assert_int_eq(sqlite3_column_int(s, 0), 0);
+        sqlite3_finalize(s);
+}
+
+START_TEST(what_is_old_is_forgotten_with_its_events) {
+        struct results_response response;
+        uint32_t n;
+        int ids = 0;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        for (int i = 0; i < 10; i++) {
+                char id[8];
+                snprintf(id, sizeof(id), "id%d", i);
+                ck_assert_int_eq(put((uint64_t)i, id, i * 100, 2), 0);
+        }
+        ck_assert_int_eq(results_expire(&store, 500, 3, &n), 0);
+        ck_assert_uint_eq(n, 3);
+        ck_assert_int_eq(results_expire(&store, 500, 3, &n), 0);
+        ck_assert_uint_eq(n, 2);
+        ck_assert_uint_eq(found("id4", &response), 0);
+        ck_assert_uint_eq(found("id5", &response), 2);
+        ck_assert_int_eq(results_ids(&store, count_id, &ids), 0);
+        ck_assert_int_eq(ids, 5);
+        ck_assert_int_eq(results_expire(&store, INT64_MAX, 100, &n), 0);
+        events_are_gone();
+}
+END_TEST
+
+int main(void) {
+        Suite *suite = suite_create("store");
+        TCase *tc = tcase_create("store");
+        SRunner *runner;
+        int failed;
+
+        tcase_add_checked_fixture(tc, set_up, tear_down);
+        tcase_add_test(tc, a_file_that_is_not_there_is_not_made_unasked);
+        tcase_add_test(tc, a_folder_that_cannot_be_is_a_failure_that_says_why);
+        tcase_add_test(tc, what_is_no_database_is_put_aside_and_kept);
+        tcase_add_test(tc, a_damaged_database_is_found_by_the_check_and_only_once);
+        tcase_add_test(tc, the_database_of_another_program_or_version_is_left_alone);
+        tcase_add_test(tc, the_file_and_its_log_are_for_their_owner_alone);
+        tcase_add_test(tc, storing_again_changes_nothing);
+        tcase_add_test(tc, the_newest_response_of_an_id_counts_and_a_number_may_come_again);
+        tcase_add_test(tc, what_is_old_is_forgotten_with_its_events);
+        suite_add_tcase(suite, tc);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
