@@ -67,6 +67,16 @@ static void topology_new(void) {
         hop.down = hop_case.role == ROLE_STREAM ? 0 : hop.self + 1;
 }
 
+/* Where a worker has its channel: whatever stands there, nothing ever comes. */
+static void channel_new(void) {
+        int fd;
+
+        STEPS_REQUIRE(doorbell_new(&fd) == 0);
+        STEPS_REQUIRE(fd == CHANNEL_FD || dup2(fd, CHANNEL_FD) == CHANNEL_FD);
+        if (fd != CHANNEL_FD)
+                close(fd);
+}
+
 static void objects_new(void) {
         if (hop_case.n_slots > 0) {
                 hop.slab_bytes = slab_bytes(hop_case.n_slots, hop_case.n_units);
@@ -462,6 +472,7 @@ bool hop_new(void) {
         struct steps start = {.n_areas = 0};
 
         STEPS_REQUIRE(hop_case.n_inputs / hop_case.per_request <= HOP_REQUESTS);
+        channel_new();
         topology_new();
         ring_new(&hop.in, &hop_case.in, hop.up, hop.self);
         ring_new(&hop.out, &hop_case.out, hop.self, hop.down);
