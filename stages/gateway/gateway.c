@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "stages/gateway/admit.h"
 #include "stages/gateway/answers.h"
 #include "stages/gateway/lanes.h"
 #include "stages/gateway/lookup.h"
@@ -248,7 +249,7 @@ static void publish(struct gateway *gw) {
                 struct worker_out *outs[] = {gw->to_inference[lane], gw->to_stream[lane]};
 
                 if (ring_tx_pending(&gw->to_rag[lane]->tx) > 0) {
-                        submit_commit(gw, lane);
+                        admit_commit(gw, lane);
                         any = true;
                 }
                 for (size_t i = 0; i < sizeof(outs) / sizeof(outs[0]); i++)

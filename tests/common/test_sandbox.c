@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -258,6 +259,8 @@ TRY(packet_socket, socket(AF_PACKET, SOCK_RAW, 0))
 TRY(bind_a_socket, bind(scene.unbound, (const struct sockaddr *)at(0), sizeof(*at(0))))
 TRY(listen_on_a_socket, listen(scene.unbound, 1))
 TRY(accept_by_call, accept4(scene.backend, NULL, NULL, SOCK_NONBLOCK))
+/* No connection is there, and none is waited for: it is the descriptor that is wrong. */
+TRY(accept_as_a_server_may, accept4(-1, NULL, NULL, SOCK_CLOEXEC) == -1 && errno == EBADF ? 0 : -1)
 TRY(accept_without_flags, syscall(SYS_accept, scene.backend, NULL, NULL))
 
 static long connect_to(uint16_t port) {
@@ -397,6 +400,7 @@ static const struct attempt {
                 ATTEMPT(bind_a_socket, 0),
                 ATTEMPT(listen_on_a_socket, 0),
                 ATTEMPT(accept_by_call, 0),
+                ATTEMPT(accept_as_a_server_may, BIT(ROLE_GATEWAY) | BIT(ROLE_TELEMETRY)),
                 ATTEMPT(accept_without_flags, 0),
                 ATTEMPT(connect_to_a_backend, BIT(ROLE_INFERENCE)),
                 ATTEMPT(connect_by_sending, 0),

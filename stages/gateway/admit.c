@@ -1,0 +1,239 @@
+#include "stages/gateway/admit.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "stages/gateway/answers.h"
+#include "stages/gateway/reader.h"
+
+/* Documents and pieces are added on the way: what leaves here fills half a record at most. */
+#define RECORD_SHARE 2u
+
+void admit_commit(struct gateway *gw, uint32_t lane) {
+        struct ring_tx *tx = &gw->to_rag[lane]->tx;
+
+        FAULT(gw->w, "before_commit", NULL, 0);
+        ring_tx_commit(tx);
+        FAULT(gw->w, "record_committed", NULL, 0);
+        table_committed(&gw->table, lane, tx->committed);
+}
+
+/* Room for the record, or a reason to wait at the door. */
+static int ring_reserve(struct gateway *gw, struct admit *ad) {
+        struct worker_out *out = gw->to_rag[ad->lane];
+        int r;
+
+        /* The soft bound: the copy of tail is old, so that it is looked at only when it says no. */
+        if (out->tx.next - out->tx.tail >= out->tx.map.geo.bound &&
+                        ring_tx_depth(&out->tx) + ring_tx_pending(&out->tx) >=
+                                        out->tx.map.geo.bound) {
+                gw->over_bound[ad->lane] = true;
+                return ADMIT_WAIT;
+        }
+        r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
+        if (r == RING_E_BATCH) {
+                admit_commit(gw, ad->lane);
+                r = ring_tx_begin(&out->tx, ad->bound, &ad->to);
+        }
+        if (r < 0)
+                worker_fail_lane(gw->w, ad->lane, "rag ring", r);
+        if (r != 0) {
+                out->blocked = true;
+                out->want_bytes = ad->bound;
+                return ADMIT_WAIT;
+        }
+        return 0;
+}
+
+/* Between our first look at this id and our claim another gateway may have admitted it and seen its
+ * end: then its slot is free again, and only the log knows. */
+static bool has_run(struct gateway *gw, const struct answer *a) {
+        return table_has_others(&gw->table) &&
+               answer_is_logged(gw, (struct mr_view){a->tenant, a->tenant_len}, answer_id(a));
+}
+
+static int claim(struct gateway *gw, struct admit *ad) {
+        struct answer *a = ad->a;
+        uint32_t other_gateway, other_slot;
+        struct table_claim wish = {.id = a->id,
+                        .id_len = a->id_len,
+                        .tenant = a->tenant,
+                        .tenant_len = a->tenant_len,
+                        .id_hash = a->id_hash};
+        int r;
+
+        if (ad->slot == ADMISSION_NONE) {
+                if (gw->table.n_free == 0)
+                        return ADMIT_WAIT;
+                wish.req_id = table_next_request(&gw->table);
+                if (table_claim(&gw->table, &wish, &ad->slot) != 0)
+                        return ADMIT_WAIT;
+        }
+        /* Nobody else can have made the same 96 random bits. */
+        if (ad->options & OPTION_ID_MADE)
+                return 0;
+        r = table_settle(&gw->table, ad->slot, &other_gateway, &other_slot);
+        if (r == 0 && !has_run(gw, a))
+                return 0;
+        if (r != TABLE_E_WAIT) {
+                /* Elsewhere, a lower gateway's, or over: the next look finds it there. */
+                table_withdraw(&gw->table, ad->slot);
+                ad->slot = ADMISSION_NONE;
+        }
+        return ADMIT_WAIT;
+}
+
+static int body_store(struct gateway *gw, struct admit *ad) {
+        const struct mr_view body = ad->composed->body;
+        uint8_t *to;
+        int r;
+
+        ad->body = (struct arena_ref){0};
+        if (body.n <= ADMIT_INLINE)
+                return 0;
+        r = arena_alloc(&gw->arena, body.n, &ad->body, &to);
+        if (r != 0) {
+                /* Nobody tells when /dev/shm has room again: then the door looks each time. */
+                gw->door.arena_used = r == ARENA_E_THIN ? DOOR_LOOK : gw->arena.used_bytes;
+                return ADMIT_WAIT;
+        }
+        ad->body.slot = gw->slot;
+        memcpy(to, body.p, body.n);
+        return 0;
+}
+
+static void put_view(struct record *r, uint64_t bit, struct mr_view *to, struct mr_view text) {
+        if (text.n == 0)
+                return;
+        r->has |= bit;
+        *to = text;
+}
+
+static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
+        const struct composed *made = ad->composed;
+        const struct ask *ask = ad->ask;
+        struct answer *a = ad->a;
+
+        *r = (struct record){.has = HAS(gateway) | HAS(id) | HAS(tenant) | HAS(options) |
+                                    HAS(priority) | HAS(digest_hi) | HAS(digest_lo) |
+                                    HAS(body_len) | HAS(marks),
+                        .gateway = gw->slot,
+                        .id = answer_id(a),
+                        .tenant = {a->tenant, a->tenant_len},
+                        .options = ask->options | made->options | ad->options,
+                        .priority = ask->priority,
+                        .digest_hi = made->digest[0],
+                        .digest_lo = made->digest[1],
+                        .body_len = made->body.n,
+                        .marks = {(const char *)&made->marks, sizeof(made->marks)}};
+        put_view(r, HAS(model), &r->model, made->model);
+        put_view(r, HAS(session), &r->session, ask->session);
+        put_view(r, HAS(system), &r->system, ask->system);
+        put_view(r, HAS(template), &r->template, ask->template_name);
+        put_view(r, HAS(params), &r->params, made->params);
+        put_view(r, HAS(query), &r->query, made->query);
+        if (made->body.n <= ADMIT_INLINE)
+                put_view(r, HAS(body), &r->body, made->body);
+        else
+                r->has |= HAS(body_off) | HAS(body_gen);
+        if (ad->deadline_ns != 0) {
+                r->has |= HAS(deadline_ns);
+                r->deadline_ns = ad->deadline_ns;
+        }
+        if (ask->vars.n == 0)
+                return 0;
+        msgpack_zone_clear(&gw->vars.zone);
+        if (record_raw_parse(&gw->vars, ask->vars.p, ask->vars.n, &r->vars) < 0)
+                return native_fail(ad->error, MR_E_invalid_request, "vars: nested too deep");
+        r->has |= HAS(vars);
+        return 0;
+}
+
+static void undo(struct gateway *gw, struct admit *ad) {
+        if (ad->body.len > 0)
+                arena_free(&gw->arena, &ad->body);
+        table_lane_give(&gw->table, ad->lane);
+}
+
+/* Takes everything that the request needs, or nothing. */
+static int take_all(struct gateway *gw, struct admit *ad) {
+        struct admission_slot *slot;
+
+        if (table_lane_take(&gw->table, ad->lane) != 0)
+                return ADMIT_WAIT;
+        ad->body.len = 0;
+        if (claim(gw, ad) != 0 || body_store(gw, ad) != 0 || ring_reserve(gw, ad) != 0) {
+                undo(gw, ad);
+                return ADMIT_WAIT;
+        }
+        slot = &gw->table.shm->slots[ad->slot];
+        if (follow_add(gw->table.shm, atomic_load_explicit(&slot->req_id, memory_order_relaxed)) !=
+                        0) {
+                undo(gw, ad);
+                return ADMIT_WAIT;
+        }
+        return 0;
+}
+
+/* The slot says OPEN, then the record is ended; the turn's commit makes both real. */
+static void emit(struct gateway *gw, struct admit *ad, struct record *record) {
+        struct worker_out *out = gw->to_rag[ad->lane];
+        struct answer *a = ad->a;
+        uint64_t req_id = atomic_load_explicit(
+                        &gw->table.shm->slots[ad->slot].req_id, memory_order_relaxed);
+        struct ring_meta meta = {.type = RECORD_REQUEST,
+                        .flags = RING_HEAD | RING_LAST,
+                        .req_id = req_id,
+                        .t0 = ad->t0};
+        struct table_open open = {.lane = ad->lane,
+                        .flags = a->detached ? ADMISSION_DETACHED : 0,
+                        .lane_gen = gw->lane_gen[ad->lane],
+                        .ring_seq = out->tx.next,
+                        .t0 = ad->t0,
+                        .body = ad->body,
+                        .digest = {a->digest[0], a->digest[1]}};
+        uint32_t len;
+
+        if (ad->body.len > 0) {
+                record->body_off = ad->body.off;
+                record->body_gen = ad->body.gen;
+        }
+        if (record_encode(record, ad->to, ad->bound, &len) < 0)
+                worker_fail(gw->w, "record longer than its bound", -ENOBUFS);
+        table_open(&gw->table, ad->slot, &open);
+        FAULT(gw->w, "slot_open", record->query.p, record->query.n);
+        ring_tx_end(&out->tx, &meta, len);
+        a->where = ANSWER_OPEN;
+        a->slot = ad->slot;
+        a->t0 = ad->t0;
+        answer_number(gw, a, req_id);
+        if (ad->deadline_ns != 0)
+                loop_timer_set(gw->w->loop, &a->deadline, ad->deadline_ns);
+}
+
+int admit(struct gateway *gw, struct admit *ad) {
+        const struct ring_geometry *geo = &gw->to_rag[ad->lane]->tx.map.geo;
+        struct record record;
+
+        if (record_fill(gw, ad, &record))
+                return ADMIT_REFUSED;
+        ad->bound = record_size_bound(&record);
+        if (ad->bound > geo->max_rec / RECORD_SHARE) {
+                native_fail(ad->error, MR_E_too_large,
+                                "system, template, vars and params: together at most %u bytes are "
+                                "allowed",
+                                geo->max_rec / RECORD_SHARE);
+                return ADMIT_REFUSED;
+        }
+        if (ad->composed->body.n > gw->w->topology->arena_bytes) {
+                native_fail(ad->error, MR_E_too_large,
+                                "body: larger than admission.arena_bytes can hold");
+                return ADMIT_REFUSED;
+        }
+        if (take_all(gw, ad) != 0)
+                return ADMIT_WAIT;
+        emit(gw, ad, &record);
+        readers_follow(gw, ad->a);
+        readers_accept(gw, ad->a);
+        return ADMIT_DONE;
+}
