@@ -21,6 +21,7 @@ FOLDERS = ("bench", "cli", "docs", "include", "scripts", "shm", "stages", "super
 ELSEWHERE = {
     "scripts/quickstart": "builds a release and uses the user's own instance; `scripts/test` begins with the same steps",
     "scripts/test": "runs this file",
+    "scripts/prove": "takes hours; its parts in their short form are suites of their own",
     "meson setup build --buildtype=release && ninja -C build": "how the build under test came about",
     "bench/run": "measures for minutes; tests/e2e starts the same programs",
 }
@@ -97,6 +98,7 @@ def test_scripts_that_are_run_elsewhere_are_there():
             assert os.access(path, os.X_OK), path
     for script in ("packages", "quickstart", "test"):
         subprocess.run(["bash", "-n", ROOT / "scripts" / script], check=True)
+    subprocess.run([ROOT / "scripts" / "prove", "--help"], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "yaml")], ids=lambda p: p.name)
