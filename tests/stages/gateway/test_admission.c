@@ -1,5 +1,7 @@
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,6 +222,46 @@ START_TEST(an_open_slot_whose_record_was_committed_survives_with_its_body) {
 }
 END_TEST
 
+#define ROUNDS 100000u
+
+/* One slot in use all the time: claimed, opened, committed, closed. */
+static void *use_a_slot(void *done) {
+        for (uint64_t seq = 1000; seq < 1000 + ROUNDS; seq++) {
+                struct table_open open = {.ring_seq = seq};
+                uint32_t slot = claim("same");
+
+                open.digest[0] = open.t0 = atomic_load(&shm->slots[slot].req_id);
+                open.digest[1] = seq;
+                ck_assert_int_eq(table_lane_take(&table, 0), 0);
+                table_open(&table, slot, &open);
+                table_committed(&table, 0, seq + 1);
+                table_close(&table, slot, OUTCOME_COMPLETED);
+        }
+        atomic_store((atomic_bool *)done, true);
+        return NULL;
+}
+
+START_TEST(what_is_seen_of_a_slot_is_of_one_request_and_that_is_committed) {
+        atomic_bool done = false;
+        pthread_t writer;
+
+        ck_assert_int_eq(pthread_create(&writer, NULL, use_a_slot, &done), 0);
+        while (!atomic_load(&done)) {
+                struct admission_slot copy;
+                uint32_t slot;
+
+                if (admission_find_id(&view, "local", 5, "same", 4, &slot) != 0 ||
+                                table_peek(&view, slot, &copy) != 0)
+                        continue;
+                ck_assert_uint_eq(copy.digest[0], atomic_load(&copy.req_id));
+                ck_assert_uint_eq(copy.t0, atomic_load(&copy.req_id));
+                ck_assert_uint_eq(copy.digest[1], atomic_load(&copy.ring_seq));
+                ck_assert_uint_lt(atomic_load(&copy.ring_seq), atomic_load(&shm->committed[0]));
+        }
+        pthread_join(writer, NULL);
+}
+END_TEST
+
 static Suite *suite(void) {
         Suite *s = suite_create("gateway admission");
         TCase *all = tcase_create("all");
@@ -233,6 +275,7 @@ static Suite *suite(void) {
         tcase_add_test(all, claims_run_out_and_come_back);
         tcase_add_test(all, a_slot_is_found_by_id_while_it_is_claimed_open_or_closing);
         tcase_add_test(all, an_open_slot_whose_record_was_committed_survives_with_its_body);
+        tcase_add_test(all, what_is_seen_of_a_slot_is_of_one_request_and_that_is_committed);
         suite_add_tcase(s, all);
         return s;
 }
