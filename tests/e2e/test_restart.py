@@ -129,7 +129,7 @@ def test_a_gateway_is_replaced_again_and_again_under_load_and_no_request_notices
     d = daemon(echo(gap_ms=2, lanes=2))
     pids = [d.pid("gateway")]
     with Load(d, fresh=12, kept=6) as load:
-        for n in range(1, 4):
+        for n in range(1, 3):
             load.runs()
             restart(d)
             place = d.place("gateway")
@@ -153,13 +153,13 @@ def test_two_gateways_are_replaced_one_after_the_other_under_load(daemon):
 def test_all_is_replaced_in_a_loop_under_load(daemon):
     d = daemon(echo(gap_ms=2, lanes=2))
     with Load(d, fresh=6, kept=4) as load:
-        for _ in range(3):
+        for _ in range(2):
             load.runs()
             restart(d, "all")
         load.runs()
     status = d.status()
-    assert {s["restarts"] for lane in status["lanes"] for s in lane["stages"]} == {3}
-    assert status["gateways"][0]["restarts"] == 3
+    assert {s["restarts"] for lane in status["lanes"] for s in lane["stages"]} == {2}
+    assert status["gateways"][0]["restarts"] == 2
 
 
 def test_a_reload_under_load_fails_no_request(daemon, tmp_path):
@@ -167,15 +167,14 @@ def test_a_reload_under_load_fails_no_request(daemon, tmp_path):
     d = daemon(echo(gap_ms=2, lanes=2), config=config.format(k=5, ttl=600))
     path = os.path.join(d.directory, "millrace.yaml")
     with Load(d, fresh=6, kept=4) as load:
-        for n in range(1, 4):
+        for n in range(1, 3):
             load.runs()
             with open(path, "w") as f:
                 f.write(config.format(k=5 + n, ttl=600 + n))
             result = d.cli("reload")
             assert result.returncode == 0, result.stderr
         load.runs()
-    assert d.place("rag")["restarts"] == 3 and d.place("stream")["restarts"] == 3
-    assert d.place("gateway")["restarts"] == 3
+    assert [d.place(stage)["restarts"] for stage in ("rag", "stream", "gateway")] == [2, 2, 2]
 
 
 def test_a_gateway_is_replaced_where_dev_shm_has_64_mib(daemon):
@@ -188,7 +187,7 @@ def test_a_gateway_is_replaced_where_dev_shm_has_64_mib(daemon):
     d.start()
     try:
         with Load(d, fresh=4, kept=2) as load:
-            for _ in range(3):
+            for _ in range(2):
                 load.runs()
                 restart(d)
         assert "has no room for a second one yet" in d.log()
@@ -212,7 +211,7 @@ def test_a_lone_client_that_comes_just_then_is_answered(daemon):
 
 
 def test_an_old_connection_ends_when_its_last_answer_has(daemon):
-    d = daemon(echo(gap_ms=150))
+    d = daemon(echo(gap_ms=100))
     old = d.pid("gateway")
     busy, idle = d.client(), d.client()
     prompt = "w " * 16
@@ -280,7 +279,7 @@ def packed(id):
 def test_gateways_that_are_killed_during_a_restart_lose_nothing(daemon):
     d = daemon(echo(gap_ms=20, lanes=2, **{"stream.gateway_grace_ms": 60000}))
     with Load(d, tough=12) as load:
-        for n in range(4):
+        for n in range(2):
             load.runs()
             old = d.pid("gateway")
             restart(d)
@@ -366,7 +365,7 @@ def test_with_on_disconnect_detach_nobody_is_cancelled(daemon):
 
 
 def test_who_reads_through_another_gateway_when_the_first_one_dies_is_not_cancelled(daemon):
-    d = daemon(echo(gap_ms=150, **{"stream.gateway_grace_ms": 200}))
+    d = daemon(echo(gap_ms=100, **{"stream.gateway_grace_ms": 200}))
     old = d.pid("gateway")
     c = d.client()
     prompt = "w " * 20
