@@ -483,7 +483,7 @@ def test_status_has_the_shape_that_programs_rely_on(live):
     assert set(gateway) >= {"index", "pid", "state", "core", "restarts", "last_exit", "connections"}
     assert [lane["lane"] for lane in s["lanes"]] == [0, 1]
     for lane in s["lanes"]:
-        assert set(lane) == {"lane", "core", "in_flight", "stages"}
+        assert set(lane) == {"lane", "core", "in_flight", "stages", "state", "resets"}
         assert [stage["stage"] for stage in lane["stages"]] == STAGES
         for stage in lane["stages"]:
             assert set(stage) >= {"stage", "pid", "state", "restarts", "last_exit", "rss_bytes", "records_in",
