@@ -209,7 +209,7 @@ static bool send_lookup(struct gateway *gw, struct lookup *lookup) {
                 r = ring_tx_begin(&out->tx, bound, &to);
         }
         if (r < 0)
-                worker_fail(gw->w, "lookup ring", r);
+                worker_fail_lane(gw->w, lookup->lane, "lookup ring", r);
         if (r != 0) {
                 out->blocked = true;
                 out->want_bytes = bound;

@@ -448,13 +448,13 @@ def test_a_reset_makes_the_lanes_objects_anew_and_starts_its_five_stages(run):
     anew = {name for name in now if now[name] != before[name]}
     assert {name for name in anew if not name.startswith("ring")} == {
         "slab.1.rag", "slab.1.inference", "slab.1.post", "log.1"}
-    assert {int(name.split(".")[1]) for name in anew if name.startswith("ring")} == set(range(12, 23))
+    assert {int(name.split(".")[1]) for name in anew if name.startswith("ring")} == set(range(14, 27))
     said = daemon.seen(pids["gateway"])
     after_leaving = said[said.index("left lane 1 generation 1"):]
     given = re.findall(r"^object (\d+) (\d+) \d+ (\d)", after_leaving, re.M)
-    # of its three rings both sides, one of them to write into; the log; then LANE
-    assert [kind for kind, _, _ in given] == ["1", "2"] * 3 + ["6"]
-    assert [writable for _, _, writable in given] == list("1010010")
+    # of its four rings both sides, one of them to write into; the log; then LANE
+    assert [kind for kind, _, _ in given] == ["1", "2"] * 4 + ["6"]
+    assert [writable for _, _, writable in given] == list("10" "10" "01" "10" "0")
     assert [line for line in after_leaving.splitlines() if "message" in line][-1] == f"message {LANE}"
     assert daemon.drain() == 0
     assert not daemon.objects()
