@@ -152,6 +152,7 @@ START_TEST(there_are_as_many_jobs_as_were_asked_for) {
         struct retrieve_job *jobs[2];
 
         ck_assert_int_eq(retrieve_new(&r, path, 2, bell), 0);
+        ck_assert_int_eq(retrieve_start(r), 0); /* its threads keep what is never freed */
         jobs[0] = retrieve_take(r);
         jobs[1] = retrieve_take(r);
         ck_assert(jobs[0] && jobs[1] && jobs[0] != jobs[1]);
