@@ -54,6 +54,15 @@ class Echo:
         return request.text != "" and request.frame["prompt"].startswith(request.text)
 
 
+class Kept(Echo):
+    """The same, detached: its end is told when it is stored."""
+
+    name = "kept"
+
+    def ask(self, id, dice):
+        return {**super().ask(id, dice), "detach": True}
+
+
 class Question:
     """The answer is what the same question got before anything died, sources and all."""
 
@@ -177,6 +186,8 @@ class Ledger:
             self.find("duplicated", self.closed.get(event.get("id")), event)
         elif event["ev"] == "accepted":
             request.accepted, request.lane = True, event["lane"]
+            if request.frame.get("detach"):
+                request.line.ask(request)  # its events come to who attaches
         elif not event.get("seq"):
             self.find("lost", request, event)
             self.close(request, "refused")

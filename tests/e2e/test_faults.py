@@ -12,7 +12,7 @@ import pytest
 
 from backend import Backend
 from conftest import MILLRACE, ROOT, Daemon, check_sequence, text_of, wait_for
-from ledger import Echo, Ledger, Question, Told
+from ledger import Echo, Kept, Ledger, Question, Told
 
 STAGES = ["gateway", "rag", "assemble", "inference", "post", "stream", "telemetry"]
 RECOVERY = ["in_recovery", "before_ready"]
@@ -80,7 +80,8 @@ def world(tmp_path_factory):
         assert events[-1]["sources"], events[-1]
         answers = {QUESTION: (text_of(events), events[-1]["sources"])}
         yield {"backend": backend, "settings": settings,
-               "kinds": [Echo(model="echo"), Question(answers, model="extract"), Told(backend, model="told")]}
+               "kinds": [Echo(model="echo"), Kept(model="echo"), Question(answers, model="extract"),
+                         Told(backend, model="told")]}
 
 
 def spec(stage, point, action, after):
