@@ -151,7 +151,7 @@ static int ensure_open(struct database *db, bool create) {
                         .create = create,
                         .full = db->options.full,
                         .checked = db->options.checked};
-        char aside[STORE_WHY_MAX], why[STORE_WHY_MAX];
+        char aside[STORE_WHY_MAX] = "", why[STORE_WHY_MAX] = "";
         int r = db->open ? 0 : store_open(&options, &db->store, aside, why);
 
         if (!db->open && aside[0])
