@@ -214,34 +214,13 @@ static void keep_out_of_cores(void *map, uint64_t bytes) {
         (void)madvise(map, bytes, MADV_DONTDUMP);
 }
 
-/* Page tables now instead of at the first record. Linux before 5.14 does not know the advice; a
- * read of each page does most of it there. */
-static int populate_pages(const void *map, uint64_t bytes, bool writable) {
-        const volatile uint8_t *page = map;
-
-        if (madvise((void *)(uintptr_t)map, bytes,
-                            writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0)
-                return 0;
-        if (errno != EINVAL)
-                return -errno;
-        for (uint64_t at = 0; at < bytes; at += LAYOUT_PAGE)
-                (void)page[at];
-        return 0;
-}
-
-int segment_map(int fd, uint64_t bytes, bool writable, bool populate, void **ret) {
+int segment_map(int fd, uint64_t bytes, bool writable, void **ret) {
         void *map = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
                         0);
-        int r;
 
         if (map == MAP_FAILED)
                 return -errno;
         keep_out_of_cores(map, bytes);
-        r = populate ? populate_pages(map, bytes, writable) : 0;
-        if (r < 0) {
-                munmap(map, bytes);
-                return r;
-        }
         *ret = map;
         return 0;
 }
@@ -266,14 +245,11 @@ static int map_twice(int fd, uint64_t bytes, uint64_t twice, bool writable, void
                         mmap(base + bytes, twice, prot, MAP_SHARED | MAP_FIXED, fd,
                                         (off_t)(bytes - twice)) == MAP_FAILED)
                 r = -errno;
-        if (r == 0) {
-                keep_out_of_cores(base, bytes + twice);
-                r = populate_pages(base, bytes + twice, writable);
-        }
         if (r < 0) {
                 munmap(base, bytes + twice);
                 return r;
         }
+        keep_out_of_cores(base, bytes + twice);
         *ret = base;
         return 0;
 }
@@ -305,7 +281,7 @@ int segment_map_ring(int prod_fd, int cons_fd, const struct ring_geometry *geo, 
         r = map_twice(prod_fd, prod_bytes, geo->bytes, producer, &prod);
         if (r < 0)
                 return r;
-        r = segment_map(cons_fd, cons_bytes, !producer, true, &cons);
+        r = segment_map(cons_fd, cons_bytes, !producer, &cons);
         if (r < 0) {
                 munmap(prod, prod_bytes + geo->bytes);
                 return r;

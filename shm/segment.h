@@ -39,8 +39,10 @@ int segment_list(const char *instance, void (*fn)(const char *name, void *ctx), 
 /* Free bytes of the shared-memory file system. */
 int segment_space(uint64_t *ret_free, uint64_t *ret_total);
 
-/* Maps an object whole. `populate`: fault all pages now. */
-int segment_map(int fd, uint64_t bytes, bool writable, bool populate, void **ret);
+/* Maps an object whole. The pages are there already (segment_create()), so that a fault costs a
+ * microsecond when one is touched first; to fault all of them at the start would be most of a
+ * restart. */
+int segment_map(int fd, uint64_t bytes, bool writable, void **ret);
 void segment_unmap(void *map, uint64_t bytes);
 /* Maps both objects of a ring: the producer's with its bytes twice. `producer`: which side we are
  * decides which mapping is writable. Checks geometry and object sizes. */

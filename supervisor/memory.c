@@ -100,7 +100,7 @@ static int make_object(struct memory *m, uint32_t i, uint64_t first) {
         if (r == 0)
                 r = segment_create_thin(name, o->bytes, first, &m->fds[i]);
         if (r == 0)
-                r = segment_map(m->fds[i].rw, o->bytes, true, false, &map);
+                r = segment_map(m->fds[i].rw, o->bytes, true, &map);
         if (r < 0)
                 return r;
         format(m, o, map);
@@ -264,7 +264,7 @@ static bool arena_is_finished(const struct memory *m, uint32_t i) {
         bool finished;
         void *map;
 
-        if (segment_map(m->fds[i].ro, m->objects[i].bytes, false, false, &map) < 0)
+        if (segment_map(m->fds[i].ro, m->objects[i].bytes, false, &map) < 0)
                 return false;
         finished = arena_view_init(&view, map, m->objects[i].bytes) == 0;
         segment_unmap(map, m->objects[i].bytes);
@@ -358,7 +358,7 @@ static uint64_t new_generation(void) {
 
 static int map_topology(struct memory *m) {
         void *map;
-        int r = segment_map(m->fds[0].rw, topology_bytes(), true, false, &map);
+        int r = segment_map(m->fds[0].rw, topology_bytes(), true, &map);
 
         if (r == 0)
                 m->shared = map;
@@ -374,7 +374,7 @@ static int map_counters(struct memory *m) {
 
                 if (o->kind != OBJECT_COUNTERS)
                         continue;
-                r = segment_map(m->fds[i].ro, o->bytes, false, true, &map);
+                r = segment_map(m->fds[i].ro, o->bytes, false, &map);
                 if (r < 0)
                         return r;
                 m->counters[o->a] = map;

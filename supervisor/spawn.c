@@ -8,17 +8,19 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "stages/common/channel.h"
 #include "stages/common/stage.h"
+
+#define CHILD_STACK_BYTES 65536
 
 /* ---- where they are -------------------------------------------------------------------------- */
 
@@ -193,44 +195,50 @@ static int child_descriptors(int channel) {
         return CHANNEL_FD;
 }
 
-static _Noreturn void child_main(int channel, pid_t parent, const char *path, const char *title,
-                uint32_t core, const struct spawn_env *env) {
-        char *argv[] = {(char *)(uintptr_t)title, NULL};
+struct child {
+        int channel;
+        pid_t parent;
+        const char *path, *title;
+        uint32_t core;
+        const struct spawn_env *env;
+};
+
+/* Runs in our memory, on a stack of its own, while we wait for its exec: it may make system calls and
+ * change its own signals and descriptors, and nothing that we would find changed. */
+static int child_main(void *arg) {
+        const struct child *child = arg;
+        char *argv[] = {(char *)(uintptr_t)child->title, NULL};
+        int channel = child->channel;
 
         /* The signal comes only when the parent dies after the call: so look whether it still
          * lives. */
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        if (getppid() != parent)
+        if (getppid() != child->parent)
                 _exit(EXIT_PERMANENT);
         child_signals();
-        child_pin(channel, core);
+        child_pin(channel, child->core);
         channel = child_descriptors(channel);
-        execve(path, argv, (char *const *)env->v);
-        child_fail(channel, "cannot execute", path);
+        execve(child->path, argv, (char *const *)child->env->v);
+        child_fail(channel, "cannot execute", child->path);
 }
 
+/* Our page tables are not copied for a child that execs at once: that would be a third of a restart. */
 int spawn_process(const char *path, const char *title, uint32_t core, const struct spawn_env *env,
                 struct spawned *ret) {
-        pid_t parent = getpid(), pid;
-        int pair[2], pidfd, error;
+        static alignas(16) uint8_t stack[CHILD_STACK_BYTES];
+        struct child child = {
+                        .parent = getpid(), .path = path, .title = title, .core = core, .env = env};
+        int pair[2], pidfd = -1, error;
+        pid_t pid;
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
                 return -errno;
-        pid = fork();
-        if (pid == 0)
-                child_main(pair[1], parent, path, title, core, env);
+        child.channel = pair[1];
+        pid = clone(child_main, stack + sizeof(stack),
+                        CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &child, &pidfd);
         error = errno;
         close(pair[1]);
         if (pid == -1) {
-                close(pair[0]);
-                return -error;
-        }
-        /* Not reaped yet, so the number cannot have been given to another. */
-        pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-        if (pidfd == -1) {
-                error = errno;
-                kill(pid, SIGKILL);
-                waitpid(pid, NULL, 0);
                 close(pair[0]);
                 return -error;
         }

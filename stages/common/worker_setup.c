@@ -92,10 +92,7 @@ static int map_whole(const struct channel_object *object, int fd, void **ret,
                 return refuse(why, "object kind %u (%u, %u) has %lld bytes, expected %llu",
                                 object->kind, object->a, object->b, (long long)st.st_size,
                                 (unsigned long long)object->bytes);
-        /* What is only read is faulted in when it is read, many pages at once; an arena may have room for
-         * some of its pages only. */
-        return segment_map(fd, object->bytes, object->writable,
-                        object->writable && object->kind != OBJECT_ARENA, ret);
+        return segment_map(fd, object->bytes, object->writable, ret);
 }
 
 static int map_topology(struct worker *w, const struct channel_object *object, void *map,

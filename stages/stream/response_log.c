@@ -45,18 +45,23 @@ static void list_move(struct response_log *log, enum response_list to, uint32_t 
 /* ---- extents ---- */
 
 /* SYNC(log.reuse): even: nobody's; a reader that copied from it finds out by the changed number. */
-void response_extent_release(struct response_log *log, uint32_t e) {
-        uint64_t gen = load(&log->extents[e].gen);
+static void extent_void(struct log_extent *extent) {
+        uint64_t gen = load(&extent->gen);
 
         if (gen & 1)
-                atomic_store_explicit(&log->extents[e].gen, gen + 1, memory_order_seq_cst);
+                atomic_store_explicit(&extent->gen, gen + 1, memory_order_seq_cst);
         layout_seqlock_fence();
+}
+
+static void extent_release(struct response_log *log, uint32_t e) {
+        extent_void(&log->extents[e]);
         log->free_extents[log->n_free_extents++] = e;
 }
 
 static void extent_take(struct response_log *log, uint32_t e, uint64_t req_id, uint64_t pos) {
         struct log_extent *extent = &log->extents[e];
 
+        extent_void(extent); /* whom a dead incarnation left it to */
         atomic_store_explicit(&extent->next, 0, memory_order_relaxed);
         atomic_store_explicit(&extent->start, pos << 16 | LOG_EXTENT_DATA, memory_order_relaxed);
         atomic_store_explicit(&extent->req_id, req_id, memory_order_relaxed);
@@ -74,7 +79,7 @@ static void evict(struct response_log *log, uint32_t i) {
         atomic_store_explicit(&r->first, 0, memory_order_release);
         for (uint32_t n = 0; at && n < log->links[i].n_extents; n++) {
                 uint64_t next = load(&log->extents[at - 1].next);
-                response_extent_release(log, (uint32_t)at - 1);
+                extent_release(log, (uint32_t)at - 1);
                 at = next;
         }
         log->links[i].n_extents = 0;
@@ -99,7 +104,7 @@ static bool evict_head(struct response_log *log, uint32_t i) {
         atomic_store_explicit(&r->first, keep, memory_order_seq_cst);
         while (first != keep) {
                 uint64_t next = load(&log->extents[first - 1].next);
-                response_extent_release(log, (uint32_t)first - 1);
+                extent_release(log, (uint32_t)first - 1);
                 log->links[i].n_extents--;
                 first = next;
         }

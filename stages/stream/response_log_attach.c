@@ -49,10 +49,6 @@ static int attach_entry(struct response_log *log, uint32_t i, uint8_t *used, uin
         struct log_response *r = entry(log, i);
         int code;
 
-        if (!load(&r->req_id)) {
-                response_list_push(log, LIST_FREE, i);
-                return 0;
-        }
         presence[load(&r->id_hash) & (log->shm->n_presence - 1)]++;
         response_chain_add(log, i, load(&r->req_id));
         if (load(&r->state) == LOG_EVICTED) {
@@ -83,11 +79,14 @@ static int by_finished(const void *a, const void *b) {
 
 static int attach_all(
                 struct response_log *log, uint8_t *used, uint32_t *presence, uint32_t *order) {
-        uint32_t n = log->shm->n_responses;
+        uint32_t n = 0;
         int code = 0;
 
-        for (uint32_t i = 0; i < n; i++)
-                order[i] = i;
+        for (uint32_t i = 0; i < log->shm->n_responses; i++)
+                if (load(&entry(log, i)->req_id))
+                        order[n++] = i;
+                else
+                        response_list_push(log, LIST_FREE, i);
         response_chains_changing(log);
         for (uint64_t i = 0; i < log->shm->n_chains; i++)
                 atomic_store_explicit(log_chain(log->shm, 0) + i, 0,
@@ -99,12 +98,15 @@ static int attach_all(
         response_chains_changed(log);
         if (code)
                 return code;
-        /* From the last to the first: the stack then gives them out in order. */
+        /* From the last to the first: the stack then gives them out in order. They are not touched
+         * before they are taken: a restart does not read the whole log. */
         for (uint32_t e = log->shm->n_extents; e-- > 0;)
                 if (!used[e])
-                        response_extent_release(log, e);
+                        log->free_extents[log->n_free_extents++] = e;
         for (uint32_t i = 0; i < log->shm->n_presence; i++)
-                atomic_store_explicit(log_presence(log->shm, i), presence[i], memory_order_seq_cst);
+                if (atomic_load_explicit(log_presence(log->shm, i), memory_order_relaxed) != presence[i])
+                        atomic_store_explicit(log_presence(log->shm, i), presence[i],
+                                        memory_order_seq_cst);
         return 0;
 }
 

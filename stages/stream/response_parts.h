@@ -38,7 +38,6 @@ static inline enum response_list list_finished(const struct log_response *r) {
 }
 
 void response_list_push(struct response_log *log, enum response_list which, uint32_t i);
-void response_extent_release(struct response_log *log, uint32_t e);
 /* SYNC(log.chains), odd while they change. */
 void response_chains_changing(struct response_log *log);
 void response_chains_changed(struct response_log *log);

@@ -94,7 +94,7 @@ static void page_make(void) {
         ck_assert_int_eq(segment_name(name, instance, "page"), 0);
         ck_assert_int_eq(segment_create(name, PAGE, &fds), 0);
         ck_assert_int_eq(segment_unlink(name), 0);
-        ck_assert_int_eq(segment_map(fds.ro, PAGE, false, false, &scene.theirs), 0);
+        ck_assert_int_eq(segment_map(fds.ro, PAGE, false, &scene.theirs), 0);
         segment_close(&fds);
 }
 

@@ -30,7 +30,7 @@ struct segment_fds object_new(enum mr_object kind, uint32_t a, uint64_t bytes) {
 
 void *object_map(int fd, uint64_t bytes) {
         void *map = NULL;
-        ck_assert_int_eq(segment_map(fd, bytes, true, false, &map), 0);
+        ck_assert_int_eq(segment_map(fd, bytes, true, &map), 0);
         return map;
 }
 

@@ -57,7 +57,7 @@ START_TEST(name_that_is_taken_is_refused_and_left_alone) {
         void *map;
 
         ck_assert_int_eq(segment_create(name, 4096, &fds), 0);
-        ck_assert_int_eq(segment_map(fds.rw, 4096, true, true, &map), 0);
+        ck_assert_int_eq(segment_map(fds.rw, 4096, true, &map), 0);
         memcpy(map, "stays", 5);
         ck_assert_int_eq(segment_create(name, 4096, &again), -EEXIST);
         ck_assert_int_eq(again.rw, -7);
@@ -147,8 +147,8 @@ START_TEST(mapping_of_the_other_sides_memory_can_never_be_written) {
         ck_assert_int_eq(mprotect(pair.prod.cons, 4096, PROT_READ | PROT_WRITE), -1);
         pair_close(&pair);
         ck_assert_int_eq(segment_create(name, 4096, &fds), 0);
-        ck_assert_int_eq(segment_map(fds.ro, 4096, true, false, &map), -EACCES);
-        ck_assert_int_eq(segment_map(fds.ro, 4096, false, true, &map), 0);
+        ck_assert_int_eq(segment_map(fds.ro, 4096, true, &map), -EACCES);
+        ck_assert_int_eq(segment_map(fds.ro, 4096, false, &map), 0);
         ck_assert_int_eq(mprotect(map, 4096, PROT_READ | PROT_WRITE), -1);
         segment_unmap(map, 4096);
         segment_close(&fds);
@@ -206,7 +206,7 @@ START_TEST(new_object_is_private_zeroed_and_allocated) {
         ck_assert_int_ge(st.st_blocks * 512, 16384);
         ck_assert_int_eq(fcntl(fds.rw, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
         ck_assert_int_eq(fcntl(fds.ro, F_GETFL) & O_ACCMODE, O_RDONLY);
-        ck_assert_int_eq(segment_map(fds.rw, 16384, true, true, &at), 0);
+        ck_assert_int_eq(segment_map(fds.rw, 16384, true, &at), 0);
         map = at;
         for (int i = 0; i < 16384; i++)
                 ck_assert_uint_eq(map[i], 0);

@@ -70,12 +70,12 @@ static void on_object(const void *bytes, int fd) {
         fprintf(seen, "object %u %u %u %u %llu\n", object.kind, object.a, object.b, object.writable,
                         (unsigned long long)object.bytes);
         if (object.kind == OBJECT_COUNTERS && object.a == hello.proc && object.writable &&
-                        segment_map(fd, object.bytes, true, false, &map) == 0)
+                        segment_map(fd, object.bytes, true, &map) == 0)
                 counters = map;
         if (started && fd >= 0 && object.kind == OBJECT_ARENA && behaves("deaf") < 0)
                 channel_send(CHANNEL_FD, CHANNEL_TAKEN, 0, NULL, 0, -1);
         if (object.kind == OBJECT_TOPOLOGY &&
-                        segment_map(fd, object.bytes, false, false, &map) == 0)
+                        segment_map(fd, object.bytes, false, &map) == 0)
                 topology = map;
 }
 
