@@ -518,9 +518,19 @@ static int life_run(struct life *life) {
         return w->renewing ? EXIT_RENEW : EXIT_DRAINED;
 }
 
+/* The supervisor starts it without arguments; a person may ask which build it is of. */
+static int say_version(const struct stage_ops *ops) {
+#ifdef MR_FAULTS
+        printf("millrace-%s " MILLRACE_VERSION " faults: on\n", ops->name);
+#else
+        printf("millrace-%s " MILLRACE_VERSION "\n", ops->name);
+#endif
+        return fflush(stdout) == 0 ? 0 : 1;
+}
+
 int worker_main(const struct stage_ops *ops, int argc, char **argv) {
-        (void)argc;
-        (void)argv;
+        if (argc > 1 && strcmp(argv[1], "--version") == 0)
+                return say_version(ops);
         log_init("worker", LOG_LEVEL_INFO);
         ignore_signals();
         struct life *life = calloc(1, sizeof(*life));
