@@ -68,7 +68,8 @@
         G(arena_used, "bytes of bodies held")                                                      \
         G(log_responses, "responses in the log")                                                   \
         G(log_used, "bytes of the log in use")                                                     \
-        G(database_failed, "1 while the database cannot be written")
+        G(database_failed, "1 while the database cannot be written")                               \
+        G(private_bytes, "private memory, as memory.worker_cap_bytes counts it; 0: not counted")
 
 enum counter {
 #define COUNTERS_ENUM(name, sentence) COUNTER_##name,
@@ -96,6 +97,7 @@ struct counters_shm {
         alignas(LAYOUT_SEPARATION) mr_au64 heartbeat_ns; /* CLOCK_MONOTONIC of the last loop turn */
         mr_au64 epoch;                                   /* incarnation */
         mr_au64 crashes; /* incarnations begun after a death of our own doing */
+        mr_au64 recycles; /* incarnations begun because the last one had grown too large */
         /* Last words, stored by the crash handler. */
         mr_au64 crash_signal, crash_code, crash_pid, crash_record;
         mr_au64 words[COUNTERS_WORDS_MAX];

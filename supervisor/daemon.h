@@ -78,6 +78,7 @@ struct process {
         int bell; /* outlives incarnations */
         uint64_t epoch;
         bool blame; /* the last death was its own doing */
+        bool recycling, recycled; /* it is to be replaced, the last one was: it had grown too large */
         uint32_t n_starts;
         uint64_t started_ns;
         char last_exit[16]; /* "": never ended */
@@ -194,6 +195,8 @@ const char *process_tag(const struct process *p);
 void process_tell_arenas(struct process *p);
 /* Looks for a sign of life. */
 void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
+/* Replaces it when it has grown near to memory.worker_cap_bytes. */
+void process_weigh(struct process *p, uint64_t now_ns);
 
 /* ---- handover.c ---- */
 
@@ -260,6 +263,8 @@ void ending_advance(struct daemon *d);
  * -ESRCH: nobody to restart; -ENOENT: no program of that role is in the folder. */
 int roll_restart(struct daemon *d, enum mr_role role, bool all, int lane, const char *exe,
                 uint64_t client);
+/* Replaces one that has grown too large, without loss; later when too many jobs wait. */
+void roll_recycle(struct process *p);
 /* client 0: SIGHUP. The answer is given here or when the job is done. */
 void roll_reload(struct daemon *d, uint64_t client);
 void roll_advance(struct daemon *d);

@@ -26,6 +26,7 @@ static int send_hello(struct process *p) {
                         .epoch = p->epoch,
                         .blame = p->blame,
                         .core = p->core,
+                        .recycled = p->recycled,
                         .page_bytes = topology_bytes(),
                         .settings_bytes = d->packed_len};
 

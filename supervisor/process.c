@@ -179,6 +179,9 @@ static void settle(struct process *p) {
         if (cause == CAUSE_CRASH || cause == CAUSE_WATCHDOG)
                 log_last_words(p);
         p->blame = deserves_blame(p, cause);
+        /* A gateway's successor runs in another slot, and does not follow itself. */
+        p->recycled = p->recycling && cause == CAUSE_PLANNED && p->role != ROLE_GATEWAY;
+        p->recycling = false;
         close(p->pidfd);
         close(p->channel);
         p->pidfd = p->channel = -1;

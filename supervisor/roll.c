@@ -360,6 +360,16 @@ int roll_restart(struct daemon *d, enum mr_role role, bool all, int lane, const 
         return 0;
 }
 
+void roll_recycle(struct process *p) {
+        struct roll_job *job = new_job(p->d);
+
+        if (!job)
+                return;
+        p->recycling = true;
+        job->procs[job->n++] = p->role == ROLE_GATEWAY ? p->place : p->index;
+        roll_advance(p->d);
+}
+
 /* ---- reload ---------------------------------------------------------------------------------- */
 
 /* By role: who reads a row. */

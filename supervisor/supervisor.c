@@ -41,6 +41,8 @@ static void on_watch(struct loop_timer *timer) {
                         d->procs[i].beat_ns = now;
                 else
                         process_watch(&d->procs[i], now, timeout);
+                if (d->phase == DAEMON_RUNNING)
+                        process_weigh(&d->procs[i], now);
         }
         loop_timer_set(d->loop, timer, now + (timeout / 8 < NS_PER_S ? timeout / 8 : NS_PER_S));
 }

@@ -1,5 +1,5 @@
 /*
- * watch -- whether a process still gives signs of life.
+ * watch -- whether a process still gives signs of life, and whether it has grown too large.
  *
  * A worker stores the time into its counters page with every turn. What looks old may be old
  * because the machine was paused, or because somebody stopped the process: neither is a reason to
@@ -11,7 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stages/common/log.h"
 #include "supervisor/daemon.h"
+
+/* Who has grown again so soon needs more than it may have, and another replacement would not help. */
+#define RECYCLE_AGAIN_NS (60 * NS_PER_S)
 
 static uint64_t cpu_time_ns(pid_t pid) {
         struct timespec t;
@@ -67,4 +71,20 @@ void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns) {
         /* Busy with something for all that time, rather than starved. */
         p->blame = cpu_time_ns(p->pid) > p->cpu_ns;
         process_abort(p, "no_heartbeat");
+}
+
+void process_weigh(struct process *p, uint64_t now_ns) {
+        const struct counters_shm *c = p->d->memory.counters[p->index];
+        uint64_t cap = p->d->settings->memory.worker_cap_bytes, used;
+
+        if (p->state != PROCESS_READY || !p->wanted || p->draining || p->leaving || p->recycling ||
+                        !c || cap == 0)
+                return;
+        used = counters_get(c, COUNTER_private_bytes);
+        if (used <= cap / 5 * 4 ||
+                        (p->recycled && now_ns - p->restart.ready_ns < RECYCLE_AGAIN_NS))
+                return;
+        log_warn("recycle", "%s private_bytes=%llu cap_bytes=%llu", process_tag(p),
+                        (unsigned long long)used, (unsigned long long)cap);
+        roll_recycle(p);
 }

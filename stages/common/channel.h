@@ -54,6 +54,8 @@ struct channel_hello {
         uint64_t epoch;      /* incarnation, from 1 */
         uint32_t blame;      /* 1: the last incarnation's death was its own doing */
         uint32_t core;       /* pinned to; UINT32_MAX: none */
+        uint32_t recycled;   /* 1: the last incarnation left because it had grown too large */
+        uint32_t rsv;
         uint64_t page_bytes; /* of the topology object */
         uint64_t settings_bytes;
         char instance[64];

@@ -118,6 +118,15 @@ static int exhaust_descriptors(void) {
         return -EMFILE;
 }
 
+/* Memory that is used and that nobody has any more. */
+static void leak(size_t bytes) {
+        static void *volatile last;
+
+        last = malloc(bytes);
+        if (last)
+                memset(last, 1, bytes);
+}
+
 static int fault_act(const char *action) {
         static const struct {
                 const char *name;
@@ -135,6 +144,10 @@ static int fault_act(const char *action) {
                 sleep_ms(1000);
         if (strncmp(action, "sleep=", 6) == 0) {
                 sleep_ms(strtoull(action + 6, NULL, 10));
+                return 0;
+        }
+        if (strncmp(action, "leak=", 5) == 0) {
+                leak(strtoull(action + 5, NULL, 10));
                 return 0;
         }
         if (strcmp(action, "enospc") == 0)

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "shm/doorbell.h"
+#include "stages/common/footprint.h"
 #include "stages/common/sandbox.h"
+#include "stages/common/sandbox_table.h"
 
 #define LOOP_ENTRIES_DEFAULT 256u
 /* Nothing may depend on this: who is woken by it while a record waits has found a bug (tripwire).
@@ -34,6 +36,8 @@ struct life {
         struct seen in[RINGS_MAX], out[RINGS_MAX];
         uint64_t sleep_ns;
         uint64_t log_dropped;
+        struct footprint footprint;
+        uint64_t measured_ns;
         uint32_t busy_turns;
         bool drained_sent;
         uint8_t buf[CHANNEL_BYTES];
@@ -199,6 +203,16 @@ static uint64_t bytes_waiting(const struct ring_rx *rx) {
         return bytes <= map->geo.bytes ? bytes : map->geo.bytes;
 }
 
+/* A sanitizer's shadow memory is private memory too, terabytes of it. */
+static void measure(struct life *life) {
+        uint64_t now = loop_now_ns(life->w.loop);
+
+        if (MR_SANITIZED || now - life->measured_ns < NS_PER_S)
+                return;
+        life->measured_ns = now;
+        counters_set(life->w.counters, COUNTER_private_bytes, footprint_bytes(&life->footprint));
+}
+
 static void mirror(struct life *life) {
         struct worker *w = &life->w;
         uint64_t depth = 0, bytes = 0, high = counters_get(w->counters, COUNTER_ring_high_water);
@@ -224,6 +238,7 @@ static void mirror(struct life *life) {
         if (dropped != life->log_dropped)
                 counters_add(w->counters, COUNTER_log_lines_dropped, dropped - life->log_dropped);
         life->log_dropped = dropped;
+        measure(life);
 }
 
 static void heartbeat(struct worker *w) {
@@ -460,6 +475,9 @@ static int prepare(struct life *life) {
         r = w->ops->init(w);
         if (r < 0)
                 return fail_errno("init", r);
+        r = footprint_begin(&life->footprint);
+        if (r < 0)
+                return fail_errno("footprint", r);
         r = sandbox_enter(w);
         if (r > 0)
                 return fail("sandbox", sandbox_remedy((enum sandbox_error)r), EXIT_PERMANENT);
@@ -560,37 +578,4 @@ _Noreturn void worker_fail(struct worker *w, const char *what, int error) {
         log_error("shared_state", "what=%s error=\"%s\"", what,
                         strerror(error < 0 ? -error : error));
         _exit(EXIT_SHARED_STATE);
-}
-
-/* ---- finding rings -----------------------------------------------------------------------------
- */
-
-struct worker_in *worker_find_in(struct worker *w, enum ring_kind kind, uint32_t from_proc) {
-        for (uint32_t i = 0; i < w->n_in; i++)
-                if (w->in[i].ring->kind == (uint32_t)kind && w->in[i].ring->from == from_proc)
-                        return &w->in[i];
-        return NULL;
-}
-
-struct worker_out *worker_find_out(
-                struct worker *w, enum ring_kind kind, uint32_t lane, uint32_t to_proc) {
-        for (uint32_t i = 0; i < w->n_out; i++)
-                if (w->out[i].ring->kind == (uint32_t)kind && w->out[i].ring->lane == lane &&
-                                w->out[i].ring->to == to_proc)
-                        return &w->out[i];
-        return NULL;
-}
-
-struct worker_in *worker_data_in(struct worker *w) {
-        for (uint32_t i = 0; i < w->n_in; i++)
-                if (w->in[i].ring->kind == RING_DATA)
-                        return &w->in[i];
-        return NULL;
-}
-
-struct worker_out *worker_data_out(struct worker *w) {
-        for (uint32_t i = 0; i < w->n_out; i++)
-                if (w->out[i].ring->kind == RING_DATA)
-                        return &w->out[i];
-        return NULL;
 }

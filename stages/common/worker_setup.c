@@ -459,6 +459,11 @@ static void begin_counters(struct worker *w) {
                 atomic_store_explicit(&c->crashes,
                                 atomic_load_explicit(&c->crashes, memory_order_relaxed) + 1,
                                 memory_order_relaxed);
+        if (w->hello.recycled)
+                atomic_store_explicit(&c->recycles,
+                                atomic_load_explicit(&c->recycles, memory_order_relaxed) + 1,
+                                memory_order_relaxed);
+        counters_set(c, COUNTER_private_bytes, 0);
         atomic_store_explicit(&c->heartbeat_ns, clock_now_ns(), memory_order_relaxed);
         log_set_last_words((char *)c->words);
 }
@@ -548,4 +553,37 @@ void worker_close(struct worker *w) {
         w->loop = loop_free(w->loop);
         w->settings = settings_free(w->settings);
         record_decoder_close(&w->decoder);
+}
+
+/* ---- finding rings -----------------------------------------------------------------------------
+ */
+
+struct worker_in *worker_find_in(struct worker *w, enum ring_kind kind, uint32_t from_proc) {
+        for (uint32_t i = 0; i < w->n_in; i++)
+                if (w->in[i].ring->kind == (uint32_t)kind && w->in[i].ring->from == from_proc)
+                        return &w->in[i];
+        return NULL;
+}
+
+struct worker_out *worker_find_out(
+                struct worker *w, enum ring_kind kind, uint32_t lane, uint32_t to_proc) {
+        for (uint32_t i = 0; i < w->n_out; i++)
+                if (w->out[i].ring->kind == (uint32_t)kind && w->out[i].ring->lane == lane &&
+                                w->out[i].ring->to == to_proc)
+                        return &w->out[i];
+        return NULL;
+}
+
+struct worker_in *worker_data_in(struct worker *w) {
+        for (uint32_t i = 0; i < w->n_in; i++)
+                if (w->in[i].ring->kind == RING_DATA)
+                        return &w->in[i];
+        return NULL;
+}
+
+struct worker_out *worker_data_out(struct worker *w) {
+        for (uint32_t i = 0; i < w->n_out; i++)
+                if (w->out[i].ring->kind == RING_DATA)
+                        return &w->out[i];
+        return NULL;
 }

@@ -122,6 +122,17 @@ uint64_t figures_crashes(const struct figures *f, enum mr_role role, uint32_t la
         return sum;
 }
 
+uint64_t figures_recycles(const struct figures *f, enum mr_role role, uint32_t lane) {
+        uint64_t sum = 0;
+
+        for (uint32_t p = 0; p < n_procs(f); p++) {
+                const struct counters_shm *page = page_of(f, p, role, lane);
+                if (page)
+                        sum += atomic_load_explicit(&page->recycles, memory_order_relaxed);
+        }
+        return sum;
+}
+
 uint64_t figures_ring_capacity(const struct figures *f, enum mr_role role, uint32_t lane) {
         for (uint32_t i = 0; i < f->topology->n_rings && i < RINGS_MAX; i++) {
                 const struct topology_ring *ring = &f->topology->rings[i];

@@ -45,5 +45,7 @@ bool figures_up(const struct figures *f, enum mr_role role, uint32_t lane);
 /* How many incarnations replaced another one; and how many of them one that had died of itself. */
 uint64_t figures_restarts(const struct figures *f, enum mr_role role, uint32_t lane);
 uint64_t figures_crashes(const struct figures *f, enum mr_role role, uint32_t lane);
+/* And one that had grown too large. */
+uint64_t figures_recycles(const struct figures *f, enum mr_role role, uint32_t lane);
 /* channels.X of a lane's stage: how many records may wait in its data ring. */
 uint64_t figures_ring_capacity(const struct figures *f, enum mr_role role, uint32_t lane);

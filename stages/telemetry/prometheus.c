@@ -267,13 +267,16 @@ static void each_role(const struct writer *w) {
 static void sample_restarts(
                 const struct writer *w, const char *process, enum mr_role role, uint32_t lane) {
         uint64_t all = figures_restarts(w->f, role, lane),
-                 crashes = figures_crashes(w->f, role, lane);
+                 crashes = figures_crashes(w->f, role, lane),
+                 recycles = figures_recycles(w->f, role, lane), known = crashes + recycles;
         char labels[96];
 
         snprintf(labels, sizeof(labels), "%s,reason=\"crash\"", process);
         sample(w, labels, crashes);
+        snprintf(labels, sizeof(labels), "%s,reason=\"memory\"", process);
+        sample(w, labels, recycles);
         snprintf(labels, sizeof(labels), "%s,reason=\"other\"", process);
-        sample(w, labels, all > crashes ? all - crashes : 0);
+        sample(w, labels, all > known ? all - known : 0);
 }
 
 /* Every process: lane's stages by lane, the others with lane "-". */

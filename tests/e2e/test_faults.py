@@ -6,6 +6,7 @@ every point goes through every action, alone (several minutes).
 
 import os
 import re
+import socket
 import subprocess
 
 import pytest
@@ -141,3 +142,34 @@ else:
 def test_a_stage_that_dies_at_a_fault_point_loses_nothing(daemon, world, stage, deaths):
     hangs = any(action == "hang" for _, action in deaths)
     walk(daemon, world, stage, deaths, **({"supervisor.heartbeat_timeout_ms": 1000} if hangs else {}))
+
+
+# ---- growth --------------------------------------------------------------------------------------------------------
+
+
+def metrics(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        s.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: s.recv(1 << 16), b"")).decode()
+
+
+@pytest.mark.parametrize("stage, cap_mib, leak_mib", [("post", 64, 55), ("inference", 96, 80)])
+def test_a_stage_that_grows_is_replaced_before_its_cap_and_loses_nothing(daemon, world, tmp_path, stage, cap_mib, leak_mib):
+    listen = str(tmp_path / "metrics.sock")
+    d = daemon({**world["settings"], "memory.worker_cap_bytes": cap_mib << 20, "telemetry.listen": f"unix:{listen}"},
+               env={"MILLRACE_FAULT": f"{stage}:on_record:leak={1 << 20}:count={leak_mib}"})
+    ledger = Ledger(d, 1, world["kinds"], lines=2)
+
+    def replaced():
+        ledger.keep(FLIGHT)
+        ledger.step(0.05)
+        return d.place(stage)["restarts"] > 0
+
+    wait_for("the replacement", replaced, pause=0)
+    ledger.finish()
+    assert ledger.wrong == [] and set(ledger.ended) == {"done"}
+    assert d.place(stage)["restarts"] == 1 and d.place(stage)["last_exit"] == "exit 0"
+    assert f"ev=recycle stage={stage} " in d.log()
+    labels = f'millrace_stage_restarts_total{{stage="{stage}",lane="0",reason="memory"}}'
+    assert f"{labels} 1\n" in metrics(listen)
