@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,16 +10,15 @@
 
 #include "shm/doorbell.h"
 #include "stages/common/clock.h"
+#include "stages/common/thread.h"
 
-struct queue {
-        struct retrieve_job *first, **last;
-};
+STAILQ_HEAD(job_list, retrieve_job);
 
 struct retrieve {
         pthread_mutex_t lock;
         pthread_cond_t work;
-        struct queue waiting, done; /* under lock */
-        struct retrieve_job *free;  /* the loop's alone */
+        struct job_list waiting, done; /* under lock */
+        struct job_list free;          /* the loop's alone */
         struct retrieve_job *jobs;
         char *path;
         int bell;
@@ -30,25 +28,12 @@ struct retrieve {
         uint64_t looked_ns;
 };
 
-static void queue_init(struct queue *q) {
-        q->first = NULL;
-        q->last = &q->first;
-}
+/* The first of a list, taken out of it; NULL: it is empty. */
+static struct retrieve_job *first_of(struct job_list *list) {
+        struct retrieve_job *job = STAILQ_FIRST(list);
 
-static void queue_push(struct queue *q, struct retrieve_job *job) {
-        job->next = NULL;
-        *q->last = job;
-        q->last = &job->next;
-}
-
-static struct retrieve_job *queue_pop(struct queue *q) {
-        struct retrieve_job *job = q->first;
-
-        if (!job)
-                return NULL;
-        q->first = job->next;
-        if (!q->first)
-                q->last = &q->first;
+        if (job)
+                STAILQ_REMOVE_HEAD(list, next);
         return job;
 }
 
@@ -74,38 +59,28 @@ static void *thread_main(void *arg) {
         for (;;) {
                 struct retrieve_job *job;
                 pthread_mutex_lock(&r->lock);
-                while (!(job = queue_pop(&r->waiting)))
+                while (!(job = first_of(&r->waiting)))
                         pthread_cond_wait(&r->work, &r->lock);
                 pthread_mutex_unlock(&r->lock);
                 run(r, &reader, job);
                 pthread_mutex_lock(&r->lock);
-                queue_push(&r->done, job);
+                STAILQ_INSERT_TAIL(&r->done, job, next);
                 pthread_mutex_unlock(&r->lock);
                 doorbell_ring(r->bell);
         }
         return NULL;
 }
 
-/* Threads take no signals: they are the loop's, and the crash handler's. */
 int retrieve_start(struct retrieve *r) {
-        sigset_t all, before;
         int error = 0;
 
-        sigfillset(&all);
-        sigdelset(&all, SIGSEGV);
-        sigdelset(&all, SIGBUS);
-        sigdelset(&all, SIGABRT);
-        sigdelset(&all, SIGILL);
-        sigdelset(&all, SIGFPE);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
         for (uint32_t i = 0; i < RETRIEVE_THREADS && !error; i++) {
                 pthread_t thread;
-                error = pthread_create(&thread, NULL, thread_main, r);
+                error = thread_start(&thread, thread_main, r);
                 if (!error)
                         pthread_detach(thread);
         }
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return -error;
+        return error;
 }
 
 static void folder_hold(struct retrieve *r) {
@@ -131,13 +106,12 @@ int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs,
         }
         pthread_mutex_init(&r->lock, NULL);
         pthread_cond_init(&r->work, NULL);
-        queue_init(&r->waiting);
-        queue_init(&r->done);
+        STAILQ_INIT(&r->waiting);
+        STAILQ_INIT(&r->done);
+        STAILQ_INIT(&r->free);
         r->bell = bell;
-        for (uint32_t i = 0; i < n_jobs; i++) {
-                r->jobs[i].next = r->free;
-                r->free = &r->jobs[i];
-        }
+        for (uint32_t i = 0; i < n_jobs; i++)
+                STAILQ_INSERT_HEAD(&r->free, &r->jobs[i], next);
         folder_hold(r);
         *ret = r;
         return 0;
@@ -159,11 +133,10 @@ bool retrieve_replaced(const struct retrieve *r) {
 }
 
 struct retrieve_job *retrieve_take(struct retrieve *r) {
-        struct retrieve_job *job = r->free;
+        struct retrieve_job *job = first_of(&r->free);
 
         if (!job)
                 return NULL;
-        r->free = job->next;
         job->abandoned = false;
         job->result = NULL;
         job->status = 0;
@@ -172,7 +145,7 @@ struct retrieve_job *retrieve_take(struct retrieve *r) {
 
 void retrieve_submit(struct retrieve *r, struct retrieve_job *job) {
         pthread_mutex_lock(&r->lock);
-        queue_push(&r->waiting, job);
+        STAILQ_INSERT_TAIL(&r->waiting, job, next);
         pthread_mutex_unlock(&r->lock);
         pthread_cond_signal(&r->work);
 }
@@ -181,13 +154,12 @@ struct retrieve_job *retrieve_done(struct retrieve *r) {
         struct retrieve_job *job;
 
         pthread_mutex_lock(&r->lock);
-        job = queue_pop(&r->done);
+        job = first_of(&r->done);
         pthread_mutex_unlock(&r->lock);
         return job;
 }
 
 void retrieve_release(struct retrieve *r, struct retrieve_job *job) {
         job->result = index_result_free(job->result);
-        job->next = r->free;
-        r->free = job;
+        STAILQ_INSERT_HEAD(&r->free, job, next);
 }

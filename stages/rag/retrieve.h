@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <sys/queue.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,7 +37,7 @@ struct retrieve_job {
         int status;
         struct index_error error;
         struct index_result *result;
-        struct retrieve_job *next;
+        STAILQ_ENTRY(retrieve_job) next;
 };
 
 /* bell: an eventfd to ring when a job is done, not owned. No thread runs yet. */

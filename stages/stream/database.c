@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +9,21 @@
 
 #include "shm/doorbell.h"
 #include "stages/common/stage.h"
+#include "stages/common/thread.h"
 #include "stages/engines/store/results.h"
 
 #define TICK_S 1
 #define EXPIRE_MOST 500u
 #define EXPIRE_EVERY_MAX_S 60u
 
-struct queue {
-        struct database_job *first, **last;
-};
+STAILQ_HEAD(job_list, database_job);
 
 struct database {
         pthread_t thread;
         pthread_mutex_t lock;
         pthread_cond_t work;
         /* Under the lock. */
-        struct queue waiting, done;
+        struct job_list waiting, done;
         bool stop;
         struct database_state state;
         bool changed;
@@ -37,25 +35,12 @@ struct database {
         uint64_t next_expire_ms;
 };
 
-static void queue_init(struct queue *q) {
-        q->first = NULL;
-        q->last = &q->first;
-}
+/* The first of a list, taken out of it; NULL: it is empty. */
+static struct database_job *first_of(struct job_list *list) {
+        struct database_job *job = STAILQ_FIRST(list);
 
-static void queue_push(struct queue *q, struct database_job *job) {
-        job->next = NULL;
-        *q->last = job;
-        q->last = &job->next;
-}
-
-static struct database_job *queue_pop(struct queue *q) {
-        struct database_job *job = q->first;
-
-        if (!job)
-                return NULL;
-        q->first = job->next;
-        if (!q->first)
-                q->last = &q->first;
+        if (job)
+                STAILQ_REMOVE_HEAD(list, next);
         return job;
 }
 
@@ -221,10 +206,11 @@ static int commit(struct database *db, int so_far) {
 }
 
 /* All of them or none. */
-static int store_all(struct database *db, struct database_job *jobs) {
+static int store_all(struct database *db, const struct job_list *jobs) {
+        struct database_job *job;
         int r = store_run(&db->store, SQL_BEGIN);
 
-        for (struct database_job *job = jobs; job && r == 0; job = job->next)
+        for (job = STAILQ_FIRST(jobs); job && r == 0; job = STAILQ_NEXT(job, next))
                 if (job->task == DATABASE_STORE)
                         r = store_one(db, job);
         return commit(db, r);
@@ -272,19 +258,23 @@ static enum database_status load_one(struct database *db, struct database_job *j
 
 /* ---- the thread ---- */
 
-static bool any(const struct database_job *job, enum database_task task) {
-        while (job && job->task != task)
-                job = job->next;
-        return job != NULL;
+static bool any(const struct job_list *jobs, enum database_task task) {
+        const struct database_job *job;
+
+        STAILQ_FOREACH(job, jobs, next)
+                if (job->task == task)
+                        return true;
+        return false;
 }
 
-static void run(struct database *db, struct database_job *jobs) {
+static void run(struct database *db, const struct job_list *jobs) {
+        struct database_job *job;
         bool stores = any(jobs, DATABASE_STORE);
         int r = ensure_open(db, stores), stored = r;
 
         if (r == 0 && stores)
                 stored = store_all(db, jobs);
-        for (struct database_job *job = jobs; job; job = job->next) {
+        STAILQ_FOREACH(job, jobs, next) {
                 if (job->task == DATABASE_STORE)
                         job->status = stored ? DATABASE_FAILED : DATABASE_DONE;
                 else if (r == STORE_E_NONE)
@@ -338,65 +328,46 @@ static void expire(struct database *db) {
 }
 
 /* Takes what has come together; waits for it up to a tick. True: the thread is to end. */
-static bool take(struct database *db, struct queue *to) {
+static bool take(struct database *db, struct job_list *to) {
+        struct database_job *job;
         struct timespec until;
         bool stop;
 
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += TICK_S;
-        queue_init(to);
+        STAILQ_INIT(to);
         pthread_mutex_lock(&db->lock);
-        while (!db->waiting.first && !db->stop &&
+        while (STAILQ_EMPTY(&db->waiting) && !db->stop &&
                         pthread_cond_timedwait(&db->work, &db->lock, &until) == 0)
                 ;
-        for (uint32_t n = 0; n < DATABASE_BATCH && db->waiting.first; n++)
-                queue_push(to, queue_pop(&db->waiting));
-        stop = db->stop && !to->first;
+        for (uint32_t n = 0; n < DATABASE_BATCH && (job = first_of(&db->waiting)); n++)
+                STAILQ_INSERT_TAIL(to, job, next);
+        stop = db->stop && STAILQ_EMPTY(to);
         pthread_mutex_unlock(&db->lock);
         return stop;
 }
 
 static void *thread_main(void *arg) {
         struct database *db = arg;
-        struct queue jobs;
+        struct job_list jobs;
 
         (void)ensure_open(db, false);
         while (!take(db, &jobs)) {
-                struct database_job *job;
-
-                if (jobs.first)
-                        run(db, jobs.first);
+                if (!STAILQ_EMPTY(&jobs))
+                        run(db, &jobs);
                 else if (db->failed)
                         probe(db);
                 else
                         expire(db);
-                if (!jobs.first)
+                if (STAILQ_EMPTY(&jobs))
                         continue;
                 pthread_mutex_lock(&db->lock);
-                while ((job = queue_pop(&jobs)))
-                        queue_push(&db->done, job);
+                STAILQ_CONCAT(&db->done, &jobs);
                 pthread_mutex_unlock(&db->lock);
                 doorbell_ring(db->options.bell);
         }
         store_close(&db->store);
         return NULL;
-}
-
-/* Takes no signals: they are the loop's, and the crash handler's. */
-static int thread_start(struct database *db) {
-        sigset_t all, before;
-        int error;
-
-        sigfillset(&all);
-        sigdelset(&all, SIGSEGV);
-        sigdelset(&all, SIGBUS);
-        sigdelset(&all, SIGABRT);
-        sigdelset(&all, SIGILL);
-        sigdelset(&all, SIGFPE);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        error = pthread_create(&db->thread, NULL, thread_main, db);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return -error;
 }
 
 /* ---- the loop's side ---- */
@@ -419,9 +390,9 @@ int database_new(struct database **ret, const struct database_options *options) 
         pthread_mutex_init(&db->lock, NULL);
         pthread_cond_init(&db->work, &monotonic);
         pthread_condattr_destroy(&monotonic);
-        queue_init(&db->waiting);
-        queue_init(&db->done);
-        r = thread_start(db);
+        STAILQ_INIT(&db->waiting);
+        STAILQ_INIT(&db->done);
+        r = thread_start(&db->thread, thread_main, db);
         if (r < 0) {
                 free(db->path);
                 free(db);
@@ -441,7 +412,7 @@ struct database *database_free(struct database *db) {
         pthread_mutex_unlock(&db->lock);
         pthread_cond_signal(&db->work);
         pthread_join(db->thread, NULL);
-        while ((job = queue_pop(&db->done)))
+        while ((job = first_of(&db->done)))
                 database_job_free(job);
         pthread_cond_destroy(&db->work);
         pthread_mutex_destroy(&db->lock);
@@ -452,7 +423,7 @@ struct database *database_free(struct database *db) {
 
 void database_submit(struct database *db, struct database_job *job) {
         pthread_mutex_lock(&db->lock);
-        queue_push(&db->waiting, job);
+        STAILQ_INSERT_TAIL(&db->waiting, job, next);
         pthread_mutex_unlock(&db->lock);
         pthread_cond_signal(&db->work);
 }
@@ -461,7 +432,7 @@ struct database_job *database_done(struct database *db) {
         struct database_job *job;
 
         pthread_mutex_lock(&db->lock);
-        job = queue_pop(&db->done);
+        job = first_of(&db->done);
         pthread_mutex_unlock(&db->lock);
         return job;
 }

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <sys/queue.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,7 +35,7 @@ enum database_status {
 };
 
 struct database_job {
-        struct database_job *next;
+        STAILQ_ENTRY(database_job) next;
         enum database_task task;
         enum database_status status;
         void *owner; /* the caller's own */
