@@ -127,19 +127,29 @@ static bool evict_largest_head(struct response_log *log, bool detached) {
         return largest != LOG_NONE && evict_head(log, largest);
 }
 
+/* Of what has ended, and is in the database where it must be, the one that ended first: a kind that goes
+ * last would fill the log in time, and leave nothing to whoever still reads an answer of the other. */
+static bool evict_oldest(struct response_log *log) {
+        uint32_t i = log->list[LIST_FINISHED].first, stored = log->list[LIST_DETACHED].first;
+
+        if (i == LOG_NONE || (stored != LOG_NONE && load(&entry(log, stored)->finished_ns) <
+                                                                load(&entry(log, i)->finished_ns)))
+                i = stored;
+        if (i == LOG_NONE)
+                return false;
+        evict(log, i);
+        return true;
+}
+
 /* Finished responses first, then the oldest extents of the open one that holds most; what the database
  * does not have yet goes last, and not before it has said of all that it was given whether it has it. */
 static bool make_room(struct response_log *log, uint32_t n_extents) {
         while (log->n_free_extents < n_extents) {
-                if (log->list[LIST_FINISHED].n)
-                        evict(log, log->list[LIST_FINISHED].first);
-                else if (log->list[LIST_DETACHED].n)
-                        evict(log, log->list[LIST_DETACHED].first);
-                else if (evict_largest_head(log, false))
+                if (evict_oldest(log) || evict_largest_head(log, false))
                         continue;
-                else if (log->list[LIST_HELD].n)
+                if (log->list[LIST_HELD].n)
                         return false;
-                else if (log->list[LIST_UNSTORED].n)
+                if (log->list[LIST_UNSTORED].n)
                         evict(log, log->list[LIST_UNSTORED].first);
                 else if (!evict_largest_head(log, true))
                         return false;
