@@ -128,8 +128,8 @@ static const struct family families[] = {
                 {"millrace_wakeups", TYPE_COUNTER, SHAPE_ROLE, ALL, COUNTER_wakeups,
                                 .label = "stage", .help = "Returns from sleep."},
                 {"millrace_tripwire", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_tripwire,
-                                .help = "Times that a record waited and nobody rang: always 0, or "
-                                        "a bug of ours."},
+                                .help = "Times that a record waited and nobody rang: 0, unless "
+                                        "somebody stopped a process for seconds."},
                 {"millrace_stage_up", TYPE_GAUGE, SHAPE_UP, ALL, 0, .label = "stage",
                                 .help = "1 while the process of a stage gives signs of life "
                                         "(gateways: all of them)."},
