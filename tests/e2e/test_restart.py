@@ -242,6 +242,16 @@ def test_submit_and_result_go_on_through_restarts(daemon):
         assert out == text + "\n"
 
 
+def at_successor(d):
+    """A connection that the gateway which has the place took; the old one may still take those of that moment."""
+    c = d.client()
+    c.send(op="ping")
+    if c.next() and d.status()["gateways"][0]["connections"] == 1:
+        return c
+    c.close()
+    return None
+
+
 def test_one_id_at_two_gateways_at_once_runs_once(daemon):
     d = daemon(echo(lanes=2))
     ids = []
@@ -250,7 +260,7 @@ def test_one_id_at_two_gateways_at_once_runs_once(daemon):
         old.send(op="ping")
         old.next()
         restart(d)
-        new = d.client()
+        new = wait_for("a connection to the successor", lambda: at_successor(d))
         batch = [f"{round}-{n}" for n in range(40)]
         try:
             for order, client in ((batch, new), (batch[::-1], old)):
@@ -307,7 +317,7 @@ def test_a_supervisor_that_is_killed_during_a_restart_is_adopted_with_both_gatew
     assert first.next()["ev"] == "accepted"
     old = d.pid("gateway")
     restart(d)
-    second = d.client()
+    second = wait_for("a connection to the successor", lambda: at_successor(d))
     second.send(op="submit", id="second", prompt=texts["second"])
     assert second.next()["ev"] == "accepted"
     assert not has_gone(old) and arenas(d) == 2
@@ -365,14 +375,14 @@ def test_with_on_disconnect_detach_nobody_is_cancelled(daemon):
 
 
 def test_who_reads_through_another_gateway_when_the_first_one_dies_is_not_cancelled(daemon):
-    d = daemon(echo(gap_ms=100, **{"stream.gateway_grace_ms": 200}))
+    d = daemon(echo(gap_ms=200, **{"stream.gateway_grace_ms": 200}))
     old = d.pid("gateway")
     c = d.client()
     prompt = "w " * 20
     c.send(op="submit", id="moved", prompt=prompt)
     first = [c.wait(lambda e: e["ev"] == "delta")]
     restart(d)
-    reader = d.client()
+    reader = wait_for("a connection to the successor", lambda: at_successor(d))
     reader.send(op="attach", id="moved", after=first[0]["seq"])
     rest = [reader.next()]
     os.kill(old, signal.SIGKILL)  # it closes; its successor in the slot closes on
