@@ -9,7 +9,7 @@
 
 #define STEPS 5u
 
-static const char *const texts[STEPS] = {"", "Gr\xc3", "\xbc\xc3\x9f" "e [1]", " an alle \xe2\x82", ""};
+static const char *const texts[STEPS] = {"", "Gr\xc3", ("\xbc\xc3\x9f" "e [1]"), " an alle \xe2\x82", ""};
 
 static bool fails(uint64_t req) {
         return req % 4 == 0;
