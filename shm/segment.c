@@ -225,6 +225,10 @@ int segment_map(int fd, uint64_t bytes, bool writable, void **ret) {
         return 0;
 }
 
+void segment_populate(void *at, uint64_t bytes, bool writable) {
+        (void)madvise(at, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
 void segment_unmap(void *map, uint64_t bytes) {
         if (map)
                 munmap(map, bytes);

@@ -43,6 +43,8 @@ int segment_space(uint64_t *ret_free, uint64_t *ret_total);
  * microsecond when one is touched first; to fault all of them at the start would be most of a
  * restart. */
 int segment_map(int fd, uint64_t bytes, bool writable, void **ret);
+/* Faults pages of a mapping in; what cannot be is left to its first touch. */
+void segment_populate(void *at, uint64_t bytes, bool writable);
 void segment_unmap(void *map, uint64_t bytes);
 /* Maps both objects of a ring: the producer's with its bytes twice. `producer`: which side we are
  * decides which mapping is writable. Checks geometry and object sizes. */

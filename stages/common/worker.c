@@ -39,6 +39,7 @@ struct life {
         struct footprint footprint;
         uint64_t measured_ns;
         uint32_t busy_turns;
+        struct worker_pages pages;
         bool drained_sent;
         uint8_t buf[CHANNEL_BYTES];
 };
@@ -381,6 +382,8 @@ static int idle(struct life *life) {
         sleep = arm_outputs(life) && sleep;
         if (sleep && w->ops->may_sleep)
                 sleep = w->ops->may_sleep(w);
+        if (sleep && worker_fault_in(w, &life->pages))
+                sleep = false;
         ring_owed(life);
         int r = sleep ? sleep_once(life) : loop_turn(w->loop, 0);
         disarm(life);

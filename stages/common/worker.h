@@ -41,6 +41,17 @@ int worker_lane_object(struct worker *w, const struct channel_object *object, in
 /* All of them have come: attaches the lane's rings. 0 or -errno. */
 int worker_enter_lane(struct worker *w, uint32_t lane);
 
+/* ---- worker_pages.c ---- */
+
+struct worker_pages {
+        uint32_t n_done; /* objects whose pages are all there: inputs, outputs, slab, log */
+        uint64_t done;   /* bytes of the next one */
+};
+/* Faults a piece of this worker's memory in. That is not done at the start, where it would be most of a
+ * restart, but when there is nothing to do: else a process would seem to grow until its rings have
+ * come round once. False: all is there. */
+bool worker_fault_in(struct worker *w, struct worker_pages *pages);
+
 /* Stores signal, sender and record at hand in the counters page when this process crashes. */
 int crash_install(const struct worker *w);
 
