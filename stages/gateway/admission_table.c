@@ -244,12 +244,12 @@ uint64_t table_total(const struct admission_table *t, enum admission_outcome out
 
 int table_peek(const struct admission_view *view, uint32_t slot, struct admission_slot *ret) {
         const struct admission_slot *s = &view->shm->slots[slot];
-        uint64_t req_id;
+        /* SYNC(admission.claim): the number comes first. It is stored while the slot says FREE, so an OPEN
+         * that is seen after it is this request's, or a later one's, which the second look finds. */
+        uint64_t req_id = atomic_load_explicit(&s->req_id, memory_order_seq_cst);
 
-        /* SYNC(admission.claim): before it says OPEN, what it says may be another request's. */
         if (atomic_load_explicit(&s->state, memory_order_seq_cst) != ADMISSION_OPEN)
                 return ADMISSION_E_NONE;
-        req_id = atomic_load_explicit(&s->req_id, memory_order_acquire);
         memcpy(ret, (const void *)s, sizeof(*ret));
         layout_seqlock_fence();
         if (ret->id_len > ADMISSION_ID_MAX || ret->tenant_len > ADMISSION_TENANT_MAX ||
