@@ -25,12 +25,12 @@ bool worker_fault_in(struct worker *w, struct worker_pages *pages) {
         } else {
                 return false;
         }
-        bytes = at ? bytes : 0;
-        piece = bytes - pages->done < PIECE_BYTES ? bytes - pages->done : PIECE_BYTES;
+        bytes = at && bytes > pages->done ? bytes - pages->done : 0; /* a lane's ring may have gone */
+        piece = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
         if (piece > 0)
                 segment_populate(at + pages->done, piece, i >= w->n_in);
         pages->done += piece;
-        if (pages->done == bytes)
+        if (piece == bytes)
                 *pages = (struct worker_pages){.n_done = i + 1};
         return true;
 }
