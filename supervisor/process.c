@@ -345,7 +345,7 @@ void process_tell_arenas(struct process *p) {
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-static int spawn(struct process *p, struct spawned *ret) {
+static int spawn(struct process *p, int childs, struct spawned *ret) {
         struct daemon *d = p->d;
         struct spawn_env env;
         char title[128];
@@ -359,7 +359,8 @@ static int spawn(struct process *p, struct spawned *ret) {
         else
                 snprintf(title, sizeof(title), "millrace-%s: %s", mr_role_name(p->role),
                                 d->memory.instance);
-        r = spawn_process(p->exe ? p->exe : d->exes->path[p->role], title, p->core, &env, ret);
+        r = spawn_process(p->exe ? p->exe : d->exes->path[p->role], title, p->core, &env,
+                        childs, ret);
         spawn_env_free(&env);
         return r;
 }
@@ -380,6 +381,27 @@ static void set_ready_limit(struct process *p) {
                                         d->memory.topology->max_in_flight * READY_PER_REQUEST_NS);
 }
 
+/* A channel that holds all it can of the handover, and the process at its other end. */
+static int begin(struct process *p, struct spawned *ret) {
+        int childs, r = spawn_channel(&p->channel, &childs);
+
+        if (r)
+                return r;
+        p->epoch = next_epoch(p);
+        p->handover = (struct handover){.phase = 0};
+        memset(p->arena, 0, sizeof(p->arena));
+        p->n_taking = 0;
+        /* What does not fit or fails comes again in give(). */
+        (void)handover_continue(p);
+        r = spawn(p, childs, ret);
+        close(childs);
+        if (r) {
+                close(p->channel);
+                p->channel = -1;
+        }
+        return r;
+}
+
 void process_start(struct process *p) {
         struct daemon *d = p->d;
         struct spawned s;
@@ -388,7 +410,8 @@ void process_start(struct process *p) {
         if (process_is_running(p) || !p->wanted || lanes_hold(p))
                 return;
         loop_timer_clear(d->loop, &p->start_timer);
-        r = spawn(p, &s);
+        p->started_ns = clock_now_ns();
+        r = begin(p, &s);
         if (r) {
                 log_error("spawn", "%s error=\"%s\"", process_tag(p), strerror(-r));
                 loop_timer_set(d->loop, &p->start_timer, loop_now_ns(d->loop) + NS_PER_S);
@@ -396,15 +419,9 @@ void process_start(struct process *p) {
         }
         p->pid = s.pid;
         p->pidfd = s.pidfd;
-        p->channel = s.channel;
         p->state = PROCESS_STARTING;
         p->broken_lane = TIER_NO_LANE;
-        p->epoch = next_epoch(p);
         p->n_starts++;
-        p->started_ns = clock_now_ns();
-        p->handover = (struct handover){.phase = 0};
-        memset(p->arena, 0, sizeof(p->arena));
-        p->n_taking = 0;
         restart_started(&p->restart);
         loop_poll(d->loop, &p->exit_op, p->pidfd, POLLIN);
         loop_poll(d->loop, &p->channel_op, p->channel, POLLIN);

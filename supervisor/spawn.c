@@ -225,26 +225,32 @@ static int child_main(void *arg) {
         child_fail(channel, "cannot execute", child->path);
 }
 
-/* Our page tables are not copied for a child that execs at once: that would be a third of a restart. */
-int spawn_process(const char *path, const char *title, uint32_t core, const struct spawn_env *env,
-                struct spawned *ret) {
-        static alignas(16) uint8_t stack[CHILD_STACK_BYTES];
-        struct child child = {
-                        .parent = getpid(), .path = path, .title = title, .core = core, .env = env};
-        int pair[2], pidfd = -1, error;
-        pid_t pid;
+int spawn_channel(int *ret_ours, int *ret_childs) {
+        int pair[2];
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
                 return -errno;
-        child.channel = pair[1];
-        pid = clone(child_main, stack + sizeof(stack),
+        *ret_ours = pair[0];
+        *ret_childs = pair[1];
+        return 0;
+}
+
+/* Our page tables are not copied for a child that execs at once: that would be a third of a restart. */
+int spawn_process(const char *path, const char *title, uint32_t core, const struct spawn_env *env,
+                int childs, struct spawned *ret) {
+        static alignas(16) uint8_t stack[CHILD_STACK_BYTES];
+        struct child child = {.channel = childs,
+                        .parent = getpid(),
+                        .path = path,
+                        .title = title,
+                        .core = core,
+                        .env = env};
+        int pidfd = -1;
+        pid_t pid = clone(child_main, stack + sizeof(stack),
                         CHILD_SHARES | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &child, &pidfd);
-        error = errno;
-        close(pair[1]);
-        if (pid == -1) {
-                close(pair[0]);
-                return -error;
-        }
-        *ret = (struct spawned){.pid = pid, .pidfd = pidfd, .channel = pair[0]};
+
+        if (pid == -1)
+                return -errno;
+        *ret = (struct spawned){.pid = pid, .pidfd = pidfd};
         return 0;
 }

@@ -3,7 +3,7 @@
  *
  * Shape   fork, then in the child: parent-death signal, signals that reach the whole group ignored,
  *         core, descriptors 0 to 3, exec. Each incarnation has a fresh address space.
- * Owner   the caller owns channel and pidfd that come back
+ * Owner   the caller owns both ends of the channel, and the pidfd that comes back
  * Errors  0 or -errno; what fails in the child after fork comes as CHANNEL_FAILED on the channel
  * Limits  one executable for each role; the environment is made of a short list of names
  */
@@ -41,8 +41,10 @@ void spawn_env_free(struct spawn_env *env);
 struct spawned {
         pid_t pid;
         int pidfd;
-        int channel;
 };
-/* title: what `ps` shows. core: UINT32_MAX for none. */
+/* A channel before there is anybody at its other end. What is sent now waits for the child, which then
+ * need not wait for us: on one core each such wait is a time slice. */
+int spawn_channel(int *ret_ours, int *ret_childs);
+/* title: what `ps` shows. core: UINT32_MAX for none. childs: the child's end; stays the caller's. */
 int spawn_process(const char *path, const char *title, uint32_t core, const struct spawn_env *env,
-                struct spawned *ret);
+                int childs, struct spawned *ret);
