@@ -149,12 +149,22 @@ static void content_close(struct json_buf *lit, char kind) {
         json_put_text(lit, kind == '[' ? "\"}," : "");
 }
 
+/* Legacy completions and embeddings have no messages. Documents stand before a completion's prompt
+ * only when its client asks for them: it may be anything, code with a gap for example. */
+static bool has_room(const struct record *record, bool documents) {
+        uint64_t endpoint = record->has & HAS(endpoint) ? record->endpoint : ENDPOINT_CHAT;
+
+        return endpoint == ENDPOINT_CHAT ||
+               (documents && endpoint == ENDPOINT_COMPLETIONS && record->has & HAS(options) &&
+                               record->options & OPTION_RAG_ON);
+}
+
 static int add_system(struct prompt *prompt, struct json_buf *lit, const struct record *record,
                 const struct body_marks *marks, const struct arena_view *arena) {
         uint32_t from = lit->len;
         char kind;
 
-        if (!(record->has & HAS(system)) || !record->system.n)
+        if (!(record->has & HAS(system)) || !record->system.n || !has_room(record, false))
                 return 0;
         if (!marks->first_system.len) {
                 json_put_text(lit, "{\"role\":\"system\",\"content\":\"");
@@ -197,14 +207,15 @@ static int add_documents(struct prompt *prompt, struct json_buf *lit, const stru
         char kind;
         int r;
 
-        if (!(record->has & HAS(documents)) || list->type != MSGPACK_OBJECT_ARRAY ||
-                        !list->via.array.size || !marks->last_user.len)
+        if (!has_room(record, true) || !(record->has & HAS(documents)) ||
+                        list->type != MSGPACK_OBJECT_ARRAY || !list->via.array.size ||
+                        !marks->last_user.len)
                 return 0;
         r = body_byte(record, arena, marks->last_user.off, &kind);
         if (r)
                 return r;
-        if (kind != '"' && kind != '[')
-                return 0; /* content is null: nothing to put documents in front of */
+        if (kind != '"' && (kind != '[' || !has_room(record, false)))
+                return 0; /* content is null, or several prompts: nothing to put documents before */
         content_open(lit, kind);
         put_word(lit, INSTRUCTIONS "\n\n<documents>\n");
         for (uint32_t i = 0; i < list->via.array.size && is_document(&list->via.array.ptr[i]);
@@ -265,6 +276,8 @@ static void pieces_make(struct prompt *prompt, uint32_t body_len) {
 static uint64_t conversation_tokens(const struct record *record, const struct body_marks *marks) {
         const struct body_span *m = &marks->messages;
 
+        if (!m->len) /* a completion's prompt, or what is to be embedded */
+                return (record->body_len + 3) / 4;
         if (record->has & HAS(body) && (uint64_t)m->off + m->len <= record->body.n)
                 return tokens_estimate(record->body.p + m->off, m->len);
         return (m->len + 3u) / 4u;

@@ -46,6 +46,14 @@ enum record_option {
         OPTION_BODY_BUILT = 64, /* body was built from prompt or messages, not sent by the client */
 };
 
+/* What a backend is asked; its paths are OpenAI's. */
+enum record_endpoint {
+        ENDPOINT_CHAT,        /* chat/completions */
+        ENDPOINT_COMPLETIONS, /* completions: the prompt is one text, and the body goes out as it came */
+        ENDPOINT_EMBEDDINGS,  /* embeddings: neither prompt nor stream; the answer is passed on whole */
+        ENDPOINTS_N
+};
+
 enum cancel_reason {
         CANCEL_CLIENT = 1,
         CANCEL_DISCONNECT,

@@ -57,12 +57,16 @@ static void take(struct flight *f, struct backend *b) {
         start(f);
 }
 
+static bool suits(const struct flight *f, const struct backend *b) {
+        return b->kind->embeds || f->endpoint != ENDPOINT_EMBEDDINGS;
+}
+
 /* The first worker from `place` on that may be tried now. False: none. */
 static bool try_from(struct flight *f, uint32_t place, uint64_t *ret_wait_ns) {
         for (; place < f->route->n_backends; place++) {
                 struct backend *b = f->route->backends[place];
                 uint64_t now = b->kind->remote ? clock_now_ns() : 0;
-                if (b->unusable[0])
+                if (b->unusable[0] || !suits(f, b))
                         continue;
                 if (b->kind->remote && !breaker_allow(&b->breaker, now)) {
                         uint64_t wait = breaker_wait_ns(&b->breaker, now);
@@ -98,6 +102,9 @@ static void fail_unavailable(struct flight *f, uint64_t wait_ns) {
                 flight_fail(f, MR_E_upstream_error, wait_ns / NS_PER_MS + 1,
                                 "every worker for this model has failed lately and is left alone "
                                 "for now");
+        else if (first && f->endpoint == ENDPOINT_EMBEDDINGS)
+                flight_fail(f, MR_E_invalid_request, 0,
+                                "model: no worker for it can make embeddings");
         else if (first)
                 flight_fail(f, MR_E_upstream_error, 0, "worker %s cannot be used: %s",
                                 first->settings->name, first->unusable);

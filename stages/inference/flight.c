@@ -269,6 +269,12 @@ static void flight_start(struct flight *f) {
                 }
                 loop_timer_set(inf->w->loop, &f->deadline, record->deadline_ns);
         }
+        if (record->has & HAS(endpoint) && record->endpoint >= ENDPOINTS_N) {
+                flight_fail(f, MR_E_internal, 0, "the gateway asks for what this version does not know");
+                return;
+        }
+        f->endpoint = record->has & HAS(endpoint) ? (enum record_endpoint)record->endpoint
+                                                  : ENDPOINT_CHAT;
         if (record->has & HAS(model))
                 model = record->model;
         f->route = routes_find(inf->routes, model.p, model.n);

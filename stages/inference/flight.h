@@ -59,6 +59,7 @@ struct flight {
         bool restored; /* taken over from a dead incarnation */
 
         uint64_t req_id, t0;
+        enum record_endpoint endpoint;
         uint64_t claim_ns, first_ns; /* first_ns 0: nothing emitted yet */
         uint64_t answer_bytes;       /* of text, of all kinds */
         uint64_t answer_quarters;    /* estimated tokens of the answer, times four */

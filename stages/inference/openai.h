@@ -9,7 +9,8 @@
  *         max_response_bytes; while the ring is full at most one of curl's buffers waits here
  *
  *   HEAD -(2xx, event stream)-> STREAM -([DONE], end with finish_reason)-> done
- *   HEAD -(2xx, JSON)-> WHOLE -(end)-> done;  HEAD -(any other status)-> ERROR -(end)-> failed
+ *   HEAD -(2xx, JSON)-> WHOLE -(end)-> done;  HEAD -(2xx, embeddings)-> RAW -(end)-> done;
+ *    HEAD -(any other status)-> ERROR -(end)-> failed
  *
  * Four clocks run beside the request's deadline: connect (curl's), first token, silence, total.
  */
@@ -25,7 +26,7 @@
 struct flight;
 struct inference;
 
-enum openai_mode { OPENAI_HEAD, OPENAI_STREAM, OPENAI_WHOLE, OPENAI_ERROR };
+enum openai_mode { OPENAI_HEAD, OPENAI_STREAM, OPENAI_WHOLE, OPENAI_RAW, OPENAI_ERROR };
 
 struct openai_bytes {
         char *p;
@@ -82,8 +83,15 @@ enum openai_step {
 
 /* The event at hand (call->event), from where it stopped. */
 enum openai_step openai_event(struct openai_call *call);
+/* Everything that it said is out: the request is done. */
+void openai_finish(struct openai_call *call);
 /* The response is over and everything in it was looked at. */
 void openai_conclude(struct openai_call *call);
+
+/* ---- openai_raw.c: an answer that is passed on whole ----------------------------------------- */
+
+/* call->whole, all of it there; from where it stopped. */
+enum openai_step openai_raw(struct openai_call *call);
 
 /* ---- workers/openai.c: the call itself ------------------------------------------------------ */
 

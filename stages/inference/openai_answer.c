@@ -49,7 +49,7 @@ static enum openai_step fail_said(struct openai_call *call, const struct chunk_f
         return OPENAI_OVER;
 }
 
-static void done(struct openai_call *call) {
+void openai_finish(struct openai_call *call) {
         struct flight *f = call->f;
         char finish[sizeof(call->finish)];
 
@@ -220,12 +220,13 @@ enum openai_step openai_event(struct openai_call *call) {
 
         call->waits = false;
         if (event->data_len == 6 && memcmp(event->data, "[DONE]", 6) == 0) {
-                done(call);
+                openai_finish(call);
                 return OPENAI_OVER;
         }
         if (event->data_len == 0)
                 return OPENAI_ON;
-        r = chunk_parse(call->f->inf->openai->chunks, event->data, event->data_len, &chunk);
+        r = chunk_parse(call->f->inf->openai->chunks, event->data, event->data_len,
+                        call->f->endpoint == ENDPOINT_COMPLETIONS, &chunk);
         if (r)
                 return fail_stream(call, "its answer has an event that is not JSON");
         if (chunk.failure.has || (chunk.failure.bare && event->name_len == 5 &&
@@ -256,7 +257,7 @@ static void conclude_error(struct openai_call *call) {
         struct chunk chunk;
 
         if (call->whole.n && chunk_parse(call->f->inf->openai->chunks, call->whole.p, call->whole.n,
-                                             &chunk) == 0)
+                                             false, &chunk) == 0)
                 failure = &chunk.failure;
         meaning = openai_http_failure(call->status, failure, call->retry_after_ms);
         if (call->status == 401 || call->status == 403)
@@ -300,7 +301,7 @@ void openai_conclude(struct openai_call *call) {
         if (call->mode == OPENAI_ERROR)
                 conclude_error(call);
         else if (call->finished)
-                done(call); /* a cut behind the last word takes nothing away */
+                openai_finish(call); /* a cut behind the last word takes nothing away */
         else if (call->code != CURLE_OK)
                 conclude_transport(call);
         else if (call->mode == OPENAI_HEAD && (call->status < 200 || call->status >= 300))

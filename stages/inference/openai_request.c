@@ -136,7 +136,9 @@ static int edit_options(struct build *b) {
 static int insert_tail(struct build *b) {
         const struct record *record = flight_record(b->f);
         uint32_t params = record->has & HAS(params) ? record->params.n : 0;
-        bool comma = b->marks.messages.len || b->marks.model.len;
+        /* Only a body that was built here may have neither of them. */
+        bool comma = b->marks.messages.len || b->marks.model.len ||
+                     b->f->endpoint != ENDPOINT_CHAT;
         struct json_buf buf;
 
         if (params == 0 && b->tail_buf.len == 0)
@@ -227,9 +229,9 @@ int openai_request_build(struct flight *f, char **ret, uint64_t *ret_len) {
         b.tail_buf = (struct json_buf){.at = b.tail, .cap = sizeof(b.tail)};
         if (r == 0)
                 r = edit_model(&b);
-        if (r == 0)
+        if (r == 0 && f->endpoint != ENDPOINT_EMBEDDINGS)
                 r = edit_stream(&b);
-        if (r == 0)
+        if (r == 0 && f->endpoint != ENDPOINT_EMBEDDINGS)
                 r = edit_options(&b);
         if (r == 0)
                 r = insert_tail(&b);

@@ -111,6 +111,9 @@ static bool url_is_loopback(const char *url) {
 }
 
 static int url_set(struct backend *b) {
+        static const char *const paths[] = {[ENDPOINT_CHAT] = "chat/completions",
+                        [ENDPOINT_COMPLETIONS] = "completions",
+                        [ENDPOINT_EMBEDDINGS] = "embeddings"};
         const char *base = b->settings->base_url;
         int n;
 
@@ -122,10 +125,11 @@ static int url_set(struct backend *b) {
         while (n > 0 && base[n - 1] == '/')
                 n--;
         b->loopback = url_is_loopback(base);
-        if (asprintf(&b->url, "%.*s/chat/completions", n, base) < 0) {
-                b->url = NULL;
-                return -ENOMEM;
-        }
+        for (uint32_t i = 0; i < ENDPOINTS_N; i++)
+                if (asprintf(&b->urls[i], "%.*s/%s", n, base, paths[i]) < 0) {
+                        b->urls[i] = NULL;
+                        return -ENOMEM;
+                }
         return 0;
 }
 
@@ -244,7 +248,8 @@ struct routes *routes_free(struct routes *routes) {
         for (uint32_t i = 0; i < routes->n_backends; i++) {
                 struct backend *b = &routes->backends[i];
                 breaker_close(&b->breaker);
-                free(b->url);
+                for (uint32_t k = 0; k < ENDPOINTS_N; k++)
+                        free(b->urls[k]);
                 if (b->authorization)
                         explicit_bzero(b->authorization, strlen(b->authorization));
                 free(b->authorization);

@@ -26,7 +26,7 @@ struct backend {
         struct breaker breaker;
         uint32_t limit, busy;           /* requests in hand at once, and now */
         struct flight_list waiting;     /* for one of them to end */
-        char *url;                      /* of chat completions */
+        char *urls[ENDPOINTS_N];        /* by enum record_endpoint */
         char *authorization;            /* the header line; NULL: no key. Never logged */
         bool loopback;                  /* no proxy leads there */
         char unusable[BACKEND_WHY_MAX]; /* "": it can be used */

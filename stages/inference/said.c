@@ -104,7 +104,7 @@ static void outside_byte(struct said *s, uint8_t c) {
         switch (c) {
         case '"':
                 s->state = s->key_next                                      ? SAID_KEY
-                           : s->depth == 0 || (s->depth == 2 && s->is_text) ? SAID_TEXT
+                           : s->depth <= 1 || (s->depth == 2 && s->is_text) ? SAID_TEXT
                                                                             : SAID_SKIP;
                 s->key_len = 0;
                 break;

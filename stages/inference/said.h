@@ -1,8 +1,8 @@
 /*
  * said -- the text of the last user message, decoded piece by piece from the client's JSON.
  *
- * Shape   a byte state machine over the value of "content": a string, or an array of parts whose
- * "text" members count Units   byte offsets into the body Owner   plain data: a copy of it is a
+ * Shape   a byte state machine over the value of "content": a string, or an array of strings and
+ * of parts whose "text" members count Units   byte offsets into the body Owner   plain data: a copy of it is a
  * place to come back to Errors  0, SAID_E_*, -EPROTO (the record names bytes that are not there)
  * Limits  a piece is at most the caller's buffer, at least 16 bytes; nothing here allocates
  *

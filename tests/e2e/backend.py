@@ -1,7 +1,7 @@
 """A scripted OpenAI-compatible backend: it streams, stalls, resets and lies on demand, and writes down what
 it was sent.
 
-The scenario is the request's model when that is the name of one, else a word @NAME in the last user message,
+It speaks chat completions, legacy completions and embeddings, by the request's path. The scenario is the request's model when that is the name of one, else a word @NAME in the last user message,
 else `normal`. As a module: `with Backend() as b: ... b.url ... b.log()`. As a script: `backend.py [PORT]`
 prints `ready http://127.0.0.1:PORT/v1` and serves until its standard input closes.
 
@@ -33,12 +33,16 @@ class Exchange:
 
     def __init__(self, backend, connection, entry, body):
         self.backend, self.connection, self.entry = backend, connection, entry
+        self.legacy = entry["path"].endswith("/v1/completions")
         try:
             self.request = json.loads(body)
         except ValueError:
             self.request = {}
 
     def last_user(self):
+        for name in ("prompt", "input"):
+            if isinstance(self.request.get(name), str):
+                return self.request[name]
         for message in reversed(self.request.get("messages") or []):
             if message.get("role") == "user":
                 content = message.get("content")
@@ -62,6 +66,11 @@ class Exchange:
         self.chunk(b"data: " + text.encode() + end)
 
     def delta(self, delta, finish=None, index=0, choice=None, **members):
+        if self.legacy:
+            self.data({"id": "c-1", "object": "text_completion", "created": 1, "model": "m", "choices": [
+                {"index": index, "text": delta.get("content", ""), "logprobs": None, "finish_reason": finish,
+                 **(choice or {})}], **members})
+            return
         self.data({"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "m",
                    "choices": [{"index": index, "delta": delta, "finish_reason": finish, **(choice or {})}], **members})
 
@@ -422,6 +431,23 @@ def whole(x):
          "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}})
 
 
+def embedding(text):
+    """A vector that tells its text from others, exact as float32."""
+    return [len(text) / 64, sum(text.encode()) % 251 / 256, -0.5]
+
+
+def embeddings(x):
+    texts = x.request["input"] if isinstance(x.request.get("input"), list) else [x.request.get("input")]
+    rows = []
+    for i, text in enumerate(texts):
+        vector = embedding(text)
+        if x.request.get("encoding_format") == "base64":
+            vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        rows.append({"object": "embedding", "index": i, "embedding": vector})
+    return x.status(200, json.dumps({"object": "list", "data": rows, "model": "m", "odd" : {"kept": [1.50]},
+                                     "usage": {"prompt_tokens": 7, "total_tokens": 7}}))
+
+
 def long(x):
     """More than any ring holds, as fast as it is read."""
     x.head()
@@ -561,7 +587,10 @@ class Backend:
         entry["scenario"] = name
         with self.lock:
             self.entries.append(entry)
-        return self._play(x, entry, SCENARIOS.get(name, normal))
+        scenario = SCENARIOS.get(name, normal)
+        if path.endswith("/embeddings") and scenario is normal:
+            scenario = embeddings
+        return self._play(x, entry, scenario)
 
     def _play(self, x, entry, scenario):
         kept = None

@@ -31,7 +31,7 @@ static void check_extra(struct chunk_str extra) {
         json[0] = '{';
         memcpy(json + 1, extra.p, extra.n);
         json[extra.n + 1] = '}';
-        if (chunk_parse(again, json, extra.n + 2, &chunk) != 0)
+        if (chunk_parse(again, json, extra.n + 2, false, &chunk) != 0)
                 abort();
         free(json);
 }
@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
         if (!parser && chunk_new(&parser) != 0)
                 abort();
-        if (size > 1 << 20 || chunk_parse(parser, (const char *)data, (uint32_t)size, &chunk) != 0)
+        if (size > 1 << 20 || chunk_parse(parser, (const char *)data, (uint32_t)size, false, &chunk) != 0)
                 return 0;
         for (uint32_t i = 0; i < chunk.n_parts; i++)
                 sink = sink + touch(chunk.parts[i].text) + touch(chunk.parts[i].tool_id) +

@@ -72,6 +72,7 @@ static const struct {
                 {AT_CHOICE, M_INDEX, "index"},
                 {AT_CHOICE, M_FINISH, "finish_reason"},
                 {AT_CHOICE, M_DELTA, "message"},
+                {AT_CHOICE, M_CONTENT, "text"},
                 {AT_DELTA, M_CONTENT, "content"},
                 {AT_DELTA, M_IGNORED, "role"},
                 {AT_DELTA, M_REASONING, "reasoning_content"},
@@ -109,6 +110,7 @@ struct chunk_parser {
         uint32_t depth;
         bool out_of_memory;
         bool top_is_object;
+        bool legacy; /* a choice's "text" is its text */
 
         struct chunk_part *parts;
         uint32_t parts_cap;
@@ -319,7 +321,7 @@ static void failure_set(struct chunk_parser *p, enum member member, struct chunk
 
 static void on_text(
                 struct chunk_parser *p, enum place place, enum member member, struct chunk_str s) {
-        if (place == AT_DELTA && member == M_CONTENT)
+        if ((place == AT_DELTA || place == AT_CHOICE) && member == M_CONTENT)
                 text_add(p, CHUNK_TEXT, s);
         else if (place == AT_DELTA && member == M_REASONING)
                 text_add(p, CHUNK_REASONING, s);
@@ -402,6 +404,8 @@ static int on_key(void *ctx, const unsigned char *s, size_t n) {
         struct chunk_parser *p = ctx;
 
         p->member[p->depth] = member_of(p->stack[p->depth], (const char *)s, n);
+        if (p->stack[p->depth] == AT_CHOICE && p->member[p->depth] == M_CONTENT && !p->legacy)
+                p->member[p->depth] = M_UNKNOWN;
         p->key_at[p->depth] = token_start(p);
         p->last_end = (uint32_t)yajl_get_bytes_consumed(p->handle);
         return 1;
@@ -552,11 +556,13 @@ static void extra_finish(struct chunk_parser *p) {
                 p->out.extra = (struct chunk_str){p->extra, p->extra_len};
 }
 
-int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, struct chunk *ret) {
+int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, bool legacy,
+                struct chunk *ret) {
         yajl_alloc_funcs funcs = json_pool_funcs(&p->pool);
         yajl_status status;
 
         parse_begin(p, json, n);
+        p->legacy = legacy;
         if (!grow(&p->text, &p->text_cap, (uint64_t)n + 1))
                 return -ENOMEM;
         p->handle = yajl_alloc(&callbacks, &funcs, p);

@@ -71,4 +71,6 @@ struct chunk_parser *chunk_free(struct chunk_parser *p);
 static inline void chunk_freep(struct chunk_parser **p) {
         *p = chunk_free(*p);
 }
-int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, struct chunk *ret);
+/* legacy: a choice's "text" is its text, as in completions; else it is a member like any other. */
+int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, bool legacy,
+                struct chunk *ret);

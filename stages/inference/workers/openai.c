@@ -1,5 +1,5 @@
 /*
- * openai -- a worker that speaks OpenAI's chat dialect to a backend.
+ * openai -- a worker that speaks OpenAI's dialect to a backend.
  *
  * Bytes come from curl in the loop's callbacks and go through the event parser straight into the
  * batch. When the ring is full the event at hand waits, what curl had handed over waits behind it,
@@ -18,6 +18,7 @@
 #include "stages/inference/routes.h"
 
 #define KEEP_BYTES (64u << 10) /* a pooled call keeps buffers up to this */
+#define RAW_MORE 8192u         /* the limit is looked at when the model's name is the public one */
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
@@ -215,13 +216,18 @@ static void mode_set(struct openai_call *call) {
         call->status = upstream_status(call->http);
         if (call->status < 200 || call->status >= 300)
                 call->mode = OPENAI_ERROR;
+        else if (call->f->endpoint == ENDPOINT_EMBEDDINGS)
+                call->mode = OPENAI_RAW;
         else
                 call->mode = strncasecmp(type, "application/json", 16) == 0 ? OPENAI_WHOLE
                                                                             : OPENAI_STREAM;
 }
 
 static enum upstream_take take_whole(struct openai_call *call, const char *bytes, uint32_t n) {
-        uint64_t limit = SSE_EVENT_BYTES_MAX;
+        uint64_t limit = call->mode == OPENAI_RAW
+                                         ? call->f->inf->w->settings->admission.max_response_bytes +
+                                                           RAW_MORE
+                                         : SSE_EVENT_BYTES_MAX;
 
         if (call->mode == OPENAI_ERROR) {
                 limit = OPENAI_ERROR_BODY_MAX;
@@ -265,6 +271,10 @@ static void settle(struct openai_call *call) {
         if (call->mode == OPENAI_STREAM && sse_finish(&call->sse, &call->event) == SSE_EVENT &&
                         openai_event(call) != OPENAI_ON)
                 return;
+        if (call->mode == OPENAI_RAW && call->code == CURLE_OK) {
+                (void)openai_raw(call);
+                return;
+        }
         if (call->mode == OPENAI_WHOLE && call->whole.n) {
                 call->event = (struct sse_event){
                                 .data = call->whole.p, .data_len = call->whole.n, .name = ""};
@@ -300,6 +310,10 @@ static void openai_resume(struct flight *f) {
         struct openai_call *call = f->u.openai.call;
         const char *at, *end;
 
+        if (call->mode == OPENAI_RAW) {
+                (void)openai_raw(call);
+                return;
+        }
         if (call->waits && openai_event(call) != OPENAI_ON)
                 return;
         if (call->rest.n) {
@@ -336,7 +350,7 @@ static void fail_start(struct flight *f, int r) {
 static void openai_start(struct flight *f) {
         struct inference *inf = f->inf;
         struct backend *b = f->backend;
-        struct upstream_request request = {.url = b->url,
+        struct upstream_request request = {.url = b->urls[f->endpoint],
                         .authorization = b->authorization,
                         .connect_ms = b->settings->timeouts.connect_ms,
                         .loopback = b->loopback};
@@ -379,6 +393,7 @@ static void openai_cancel(struct flight *f) {
 const struct worker_kind worker_openai = {
                 .name = "openai",
                 .remote = true,
+                .embeds = true,
                 .start = openai_start,
                 .resume = openai_resume,
                 .cancel = openai_cancel,

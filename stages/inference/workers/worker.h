@@ -23,6 +23,7 @@ struct openai_call;
 struct worker_kind {
         const char *name;
         bool remote; /* has a backend: breaker, max_concurrency and retries apply */
+        bool embeds; /* makes embeddings */
         void (*start)(struct flight *f);
         void (*resume)(struct flight *f);
         void (*cancel)(struct flight *f);

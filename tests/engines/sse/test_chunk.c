@@ -24,7 +24,7 @@ static int parse(const char *json, struct chunk *ret) {
         free(copy);
         copy = malloc(n ? n : 1);
         memcpy(copy, json, n);
-        return chunk_parse(parser, copy, (uint32_t)n, ret);
+        return chunk_parse(parser, copy, (uint32_t)n, false, ret);
 }
 
 static bool is(struct chunk_str s, const char *text) {

@@ -11,6 +11,7 @@
 
 #include "shm/segment.h"
 #include "stages/engines/json/body.h"
+#include "stages/engines/json/members.h"
 
 #define DEADLINE_NS (60 * NS_PER_S) /* only a hang comes that far */
 #define ARENA_BODIES (256u << 10)
@@ -218,16 +219,35 @@ static struct mr_view view(const char *s) {
         return (struct mr_view){s, s ? (uint32_t)strlen(s) : 0};
 }
 
+static void marks_other(const struct world_request *request, struct body_found *found) {
+        struct json_member members[] = {{.name = "model"}, {.name = "stream"}, {.name = "prompt"}};
+        uint32_t len = (uint32_t)strlen(request->body);
+
+        memset(found, 0, sizeof(*found));
+        ck_assert_int_eq(json_members(request->body, len, members, 3), 0);
+        found->marks.model = members[0].value;
+        found->marks.stream = members[1].value;
+        found->marks.last_user = members[2].value;
+        found->marks.object_end = (uint32_t)(strrchr(request->body, '}') - request->body);
+}
+
 static void body_set(struct world *world, const struct world_request *request,
                 struct record *record, struct body_found *found) {
         struct body_scanner *scanner;
         struct arena_ref *ref = &world->body;
         uint8_t *data;
 
-        ck_assert_int_eq(body_scanner_new(&scanner), 0);
-        ck_assert_int_eq(body_scan(scanner, request->body, (uint32_t)strlen(request->body), found),
-                        0);
-        body_scanner_free(scanner);
+        if (request->endpoint == ENDPOINT_CHAT) {
+                ck_assert_int_eq(body_scanner_new(&scanner), 0);
+                ck_assert_int_eq(body_scan(scanner, request->body,
+                                                 (uint32_t)strlen(request->body), found),
+                                0);
+                body_scanner_free(scanner);
+        } else {
+                marks_other(request, found);
+                record->has |= HAS(endpoint);
+                record->endpoint = request->endpoint;
+        }
         record->has |= HAS(marks) | HAS(body_len) | HAS(query);
         record->query = request->query ? view(request->query)
                                        : (struct mr_view){found->query, found->query_len};

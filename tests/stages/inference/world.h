@@ -58,7 +58,7 @@ struct world_answer {
         uint32_t next_ord;
         enum mr_error code; /* MR_E_none: done */
         char text[WORLD_TEXT];
-        char reasoning[256], tool[256], extra[1024];
+        char reasoning[1024], tool[256], extra[1024];
         char message[512], finish[32], worker[32], id[64];
         uint64_t prompt_tokens, completion_tokens, retry_after_ms;
         uint32_t n_sources;
@@ -80,6 +80,7 @@ struct world_request {
         const char *const *documents; /* texts; id and title are made up */
         uint32_t n_documents;
         enum mr_error error;   /* raised earlier */
+        enum record_endpoint endpoint; /* other than chat: the body has no messages */
         uint64_t pieces[4][2]; /* [off, len] */
         uint32_t n_pieces;
 };
