@@ -6,6 +6,8 @@
 
 #include <http_parser.h>
 
+#include "stages/common/http1_chars.h"
+
 /* ---- views ---- */
 
 bool http1_is(struct mr_view view, const char *text) {
@@ -68,14 +70,6 @@ enum scan_state {
         SCAN_STATES_N
 };
 
-static bool is_token(unsigned char c) {
-        return isalnum(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-static bool is_text(unsigned char c) {
-        return c == '\t' || (c >= ' ' && c != 0x7f);
-}
-
 static int scan_method(struct http1_scan *s, const char *bytes, struct http1_refusal *ret) {
         unsigned char c = (unsigned char)bytes[s->at];
 
@@ -84,7 +78,7 @@ static int scan_method(struct http1_scan *s, const char *bytes, struct http1_ref
                 s->mark = s->at + 1;
                 return 0;
         }
-        return is_token(c) ? 0
+        return http1_is_token(c) ? 0
                            : refuse(ret, 400,
                                              "the request line does not begin with a method and "
                                              "one space");
@@ -129,7 +123,7 @@ static int scan_line(struct http1_scan *s, const char *bytes, struct http1_refus
         if (c == ' ' || c == '\t')
                 return refuse(ret, 400, "a folded header line");
         s->state = SCAN_NAME;
-        return is_token(c) ? 0 : refuse(ret, 400, "a header line does not begin with a name");
+        return http1_is_token(c) ? 0 : refuse(ret, 400, "a header line does not begin with a name");
 }
 
 static int scan_name(struct http1_scan *s, const char *bytes, struct http1_refusal *ret) {
@@ -139,7 +133,7 @@ static int scan_name(struct http1_scan *s, const char *bytes, struct http1_refus
                 s->state = SCAN_VALUE;
                 return 0;
         }
-        return is_token(c) ? 0
+        return http1_is_token(c) ? 0
                            : refuse(ret, 400,
                                              "a header's name has a character that may not stand "
                                              "there");
@@ -152,7 +146,7 @@ static int scan_value(struct http1_scan *s, const char *bytes, struct http1_refu
                 s->state = SCAN_LF;
                 return 0;
         }
-        return is_text(c) ? 0 : refuse(ret, 400, "a control character in a header");
+        return http1_is_text(c) ? 0 : refuse(ret, 400, "a control character in a header");
 }
 
 /* Behind a CR: the end of a line, or (SCAN_LAST, where the caller stops) of the head. */
