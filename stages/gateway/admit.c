@@ -144,7 +144,7 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
                 return 0;
         msgpack_zone_clear(&gw->vars.zone);
         if (record_raw_parse(&gw->vars, ask->vars.p, ask->vars.n, &r->vars) < 0)
-                return native_fail(ad->error, MR_E_invalid_request, "vars: nested too deep");
+                return ask_fail(ad->error, MR_E_invalid_request, "vars: nested too deep");
         r->has |= HAS(vars);
         return 0;
 }
@@ -219,14 +219,14 @@ int admit(struct gateway *gw, struct admit *ad) {
                 return ADMIT_REFUSED;
         ad->bound = record_size_bound(&record);
         if (ad->bound > geo->max_rec / RECORD_SHARE) {
-                native_fail(ad->error, MR_E_too_large,
+                ask_fail(ad->error, MR_E_too_large,
                                 "system, template, vars and params: together at most %u bytes are "
                                 "allowed",
                                 geo->max_rec / RECORD_SHARE);
                 return ADMIT_REFUSED;
         }
         if (ad->composed->body.n > gw->w->topology->arena_bytes) {
-                native_fail(ad->error, MR_E_too_large,
+                ask_fail(ad->error, MR_E_too_large,
                                 "body: larger than admission.arena_bytes can hold");
                 return ADMIT_REFUSED;
         }

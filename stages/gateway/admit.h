@@ -25,7 +25,7 @@ struct admit {
         struct answer *a;
         const struct ask *ask;
         const struct composed *composed;
-        struct native_error *error;
+        struct ask_error *error;
         uint64_t t0, deadline_ns;
         uint32_t lane;
         uint32_t slot;    /* claimed by an earlier try, ADMISSION_NONE */

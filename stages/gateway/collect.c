@@ -13,7 +13,7 @@ struct run {
         uint64_t bytes;
 };
 
-static int next_event(struct gateway *gw, const struct answer *a, struct log_cursor *at,
+int collect_next(struct gateway *gw, const struct answer *a, struct log_cursor *at,
                 struct log_event_head *head, struct record *record) {
         int e = log_next(&gw->w->logs[a->lane], at, head, gw->event, sizeof(gw->event));
 
@@ -62,7 +62,7 @@ static int run_measure(struct gateway *gw, const struct answer *a, struct log_cu
                 struct log_cursor before = *at;
                 struct log_event_head head;
                 struct record record;
-                int e = next_event(gw, a, at, &head, &record);
+                int e = collect_next(gw, a, at, &head, &record);
 
                 if (e == LOG_E_AGAIN)
                         return 0;
@@ -82,26 +82,26 @@ static int run_measure(struct gateway *gw, const struct answer *a, struct log_cu
 static int run_write(struct gateway *gw, const struct reader *r, struct log_cursor at,
                 const struct run *run) {
         struct record like = {.has = HAS(choice), .choice = run->choice};
-        struct conn *c = r->client->conn;
-        struct native_text text;
+        const struct dialect *dialect = r->client->dialect;
+        struct dialect_text text;
 
         if (run->kind_n > 0) {
                 like.has |= HAS(delta_kind);
                 like.delta_kind = (struct mr_view){run->kind, run->kind_n};
         }
-        if (!native_text_delta(&text, c, answer_id(r->answer), run->first, run->seq, &like,
+        if (!dialect->text_delta(&text, r->client, r->answer, run->first, run->seq, &like,
                             (uint32_t)run->bytes))
                 return 0;
         for (uint64_t i = 0; i < run->n; i++) {
                 struct log_event_head head;
                 struct record record;
-                int e = next_event(gw, r->answer, &at, &head, &record);
+                int e = collect_next(gw, r->answer, &at, &head, &record);
 
                 if (e != 0 || !(record.has & HAS(text)))
                         return LOG_E_GONE;
-                native_text_piece(&text, record.text);
+                dialect->text_piece(&text, record.text);
         }
-        native_text_end(&text);
+        dialect->text_end(&text, &like);
         return 0;
 }
 
@@ -113,14 +113,14 @@ int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from)
                 struct log_event_head head;
                 struct record record;
                 struct run run;
-                int e = next_event(gw, r->answer, &from, &head, &record);
+                int e = collect_next(gw, r->answer, &from, &head, &record);
 
                 if (e == LOG_E_AGAIN)
                         return LOG_E_GONE; /* finished, but without a terminal event to be read */
                 if (e != 0)
                         return e;
                 if (!plain(&head, &record)) {
-                        native_event(c, answer_id(r->answer), &head, 0, &record);
+                        r->client->dialect->event(r->client, r->answer, &head, &record);
                         if (head.type != RECORD_DELTA || c->state == CONN_CLOSING)
                                 return 0;
                         continue;
@@ -136,33 +136,26 @@ int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from)
 
 /* ---- result ---- */
 
-/* Only the text of the first choice is the answer's text. */
-static bool answers_text(const struct log_event_head *head, const struct record *r) {
+bool collect_is_text(const struct log_event_head *head, const struct record *r) {
         return head->type == RECORD_DELTA && (r->has & HAS(text)) && choice_of(r) == 0 &&
                kind_of(r).n == 0;
 }
 
-struct whole {
-        uint64_t events, text_bytes;
-        uint16_t type; /* of the terminal event, 0: none yet */
-        uint32_t rest_bytes;
-        uint64_t code;
-};
-
-static int whole_measure(struct gateway *gw, const struct answer *a, struct log_cursor at,
-                struct whole *ret) {
-        *ret = (struct whole){0};
+int collect_measure(struct gateway *gw, const struct answer *a, struct log_cursor at,
+                struct collect_whole *ret) {
+        *ret = (struct collect_whole){0};
         while (ret->type == 0) {
                 struct log_event_head head;
                 struct record record;
-                int e = next_event(gw, a, &at, &head, &record);
+                int e = collect_next(gw, a, &at, &head, &record);
 
                 if (e == LOG_E_AGAIN)
                         return 0;
                 if (e != 0)
                         return e;
                 ret->events++;
-                if (answers_text(&head, &record))
+                ret->bytes += head.len;
+                if (collect_is_text(&head, &record))
                         ret->text_bytes += record.text.n;
                 if (head.type == RECORD_DELTA)
                         continue;
@@ -175,44 +168,12 @@ static int whole_measure(struct gateway *gw, const struct answer *a, struct log_
         return 0;
 }
 
-static const char *status_of(const struct whole *whole) {
+const char *collect_status(const struct answer *a, const struct collect_whole *whole) {
+        if (!whole)
+                return a->response != LOG_NONE ? "running" : "queued";
         if (whole->type == 0)
                 return "running";
         if (whole->type == RECORD_DONE)
                 return "completed";
         return whole->code == MR_E_cancelled ? "cancelled" : "failed";
-}
-
-int collect_result(struct gateway *gw, struct conn *c, const struct answer *a,
-                struct log_cursor from) {
-        struct native_text text;
-        struct whole whole;
-        struct record record = {0};
-        int e = whole_measure(gw, a, from, &whole);
-
-        if (e != 0 || whole.text_bytes > UINT32_MAX / 2)
-                return LOG_E_GONE;
-        if (!native_text_result(&text, c, answer_id(a), status_of(&whole),
-                            (uint32_t)whole.text_bytes, whole.rest_bytes))
-                return 0;
-        for (uint64_t i = 0; i < whole.events; i++) {
-                struct log_event_head head;
-
-                e = next_event(gw, a, &from, &head, &record);
-                if (e != 0)
-                        return e;
-                if (answers_text(&head, &record))
-                        native_text_piece(&text, record.text);
-        }
-        native_result_end(&text, whole.type, &record);
-        return 0;
-}
-
-int collect_nothing(struct conn *c, struct mr_view id, bool running) {
-        struct record none = {0};
-        struct native_text text;
-
-        if (native_text_result(&text, c, id, running ? "running" : "queued", 0, 0))
-                native_result_end(&text, 0, &none);
-        return 0;
 }

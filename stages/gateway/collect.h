@@ -1,5 +1,5 @@
 /*
- * collect -- one text out of many events: stream:false, and `result`.
+ * collect -- one text out of many events: stream:false, `result`, and readers that fell behind.
  *
  * Shape   two walks over the log: how long is it, then its bytes straight into the output
  * Owner   the cursor is the caller's
@@ -10,11 +10,24 @@
 
 #include "stages/gateway/gateway.h"
 
+/* The next event, decoded into the worker's decoder. 0, LOG_E_AGAIN, LOG_E_GONE. */
+int collect_next(struct gateway *gw, const struct answer *a, struct log_cursor *at,
+                struct log_event_head *head, struct record *record);
 /* Everything behind the cursor: adjacent deltas of one choice and kind become one, then the
  * terminal. */
 int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from);
-/* The `result` event, from a cursor at the beginning. */
-int collect_result(
-                struct gateway *gw, struct conn *c, const struct answer *a, struct log_cursor from);
-/* The same while the log has nothing of it. */
-int collect_nothing(struct conn *c, struct mr_view id, bool running);
+
+/* What a whole answer is made of. */
+struct collect_whole {
+        uint64_t events, text_bytes;
+        uint64_t bytes; /* of all records */
+        uint16_t type;  /* of the terminal event, 0: none yet */
+        uint32_t rest_bytes;
+        uint64_t code;
+};
+int collect_measure(struct gateway *gw, const struct answer *a, struct log_cursor at,
+                struct collect_whole *ret);
+/* Is it text of the first choice? Only that is the text of a result. */
+bool collect_is_text(const struct log_event_head *head, const struct record *r);
+/* `status` of a result. whole NULL: the log has no event of it. */
+const char *collect_status(const struct answer *a, const struct collect_whole *whole);

@@ -12,7 +12,7 @@
 /* Buffers up to this stay for the next request. */
 #define BUILT_KEEP 65536u
 
-#define BAD(error, ...) native_fail(error, MR_E_invalid_request, __VA_ARGS__)
+#define BAD(error, ...) ask_fail(error, MR_E_invalid_request, __VA_ARGS__)
 
 static bool is_text(struct mr_view v, const char *text) {
         return v.n == strlen(text) && memcmp(v.p, text, v.n) == 0;
@@ -40,7 +40,7 @@ void composer_close(struct composer *composer) {
 struct writer {
         struct json_buf out;
         const char *where; /* the field, for errors */
-        struct native_error *error;
+        struct ask_error *error;
 };
 
 static int put_text(struct writer *w, struct mr_view text) {
@@ -88,7 +88,7 @@ static int put_value(struct writer *w, struct pull *from, uint32_t depth) {
         struct pull_item item, key;
         bool map;
 
-        if (depth > FRAMES_DEPTH || pull_item(from, &item) < 0)
+        if (depth > COMPOSE_DEPTH || pull_item(from, &item) < 0)
                 return BAD(w->error, "%s: nested too deep", w->where);
         if (item.type != PULL_ARRAY && item.type != PULL_MAP)
                 return put_scalar(w, &item);
@@ -396,7 +396,7 @@ static int build_once(struct composer *composer, const struct ask *ask, struct w
 
 /* Builds the body; the buffer grows until it fits, up to the limit. */
 static int build(struct composer *composer, const struct ask *ask, struct composed *ret,
-                struct native_error *error) {
+                struct ask_error *error) {
         if (composer->built_cap > BUILT_KEEP) {
                 free(composer->built);
                 composer->built_cap = BUILT_KEEP;
@@ -410,7 +410,7 @@ static int build(struct composer *composer, const struct ask *ask, struct compos
 
                 if (!composer->built) {
                         composer->built_cap = 0;
-                        return native_fail(error, MR_E_overloaded, "out of memory");
+                        return ask_fail(error, MR_E_overloaded, "out of memory");
                 }
                 if (build_once(composer, ask, &w))
                         return (int)error->code;
@@ -419,20 +419,20 @@ static int build(struct composer *composer, const struct ask *ask, struct compos
                         return 0;
                 }
                 if (!w.out.full || composer->built_cap >= composer->max_body_bytes)
-                        return native_fail(error, MR_E_too_large,
+                        return ask_fail(error, MR_E_too_large,
                                         "%s: with params larger than the %llu bytes allowed",
                                         ask->content == CONTENT_PROMPT ? "prompt" : "messages",
                                         (unsigned long long)composer->max_body_bytes);
                 more = realloc(composer->built, (size_t)composer->built_cap * 2);
                 if (!more)
-                        return native_fail(error, MR_E_overloaded, "out of memory");
+                        return ask_fail(error, MR_E_overloaded, "out of memory");
                 composer->built = more;
                 composer->built_cap *= 2;
         }
 }
 
 static int scan(struct composer *composer, const struct ask *ask, struct composed *ret,
-                struct native_error *error) {
+                struct ask_error *error) {
         struct body_found *found = &composer->found;
         struct body_span model, max_tokens = {0};
         struct writer w = {.out = {composer->params, 0, COMPOSE_PARAMS_MAX, false},
@@ -441,12 +441,12 @@ static int scan(struct composer *composer, const struct ask *ask, struct compose
         int r;
 
         if (ask->text.n > composer->max_body_bytes)
-                return native_fail(error, MR_E_too_large,
+                return ask_fail(error, MR_E_too_large,
                                 "body: %u bytes, at most %llu are allowed", ask->text.n,
                                 (unsigned long long)composer->max_body_bytes);
         r = body_scan(composer->scanner, ask->text.p, ask->text.n, found);
         if (r < 0)
-                return native_fail(error, MR_E_overloaded, "out of memory");
+                return ask_fail(error, MR_E_overloaded, "out of memory");
         if (r > 0)
                 return BAD(error, "body: %s", found->error);
         if (params_put(&w, ask->params, false, &max_tokens))
@@ -494,7 +494,7 @@ static void digest(const struct ask *ask, uint64_t ret[2]) {
 }
 
 int compose(struct composer *composer, const struct ask *ask, struct composed *ret,
-                struct native_error *ret_error) {
+                struct ask_error *ret_error) {
         *ret = (struct composed){0};
         ret_error->code = MR_E_none;
         if (ask->content == CONTENT_BODY ? scan(composer, ask, ret, ret_error)

@@ -15,9 +15,10 @@
 #include "stages/common/record.h"
 #include "stages/engines/json/body.h"
 #include "stages/engines/json/json.h"
-#include "stages/gateway/native.h"
+#include "stages/gateway/ask.h"
 
 #define COMPOSE_PARAMS_MAX 4096u
+#define COMPOSE_DEPTH 32u /* as frames */
 
 struct composer {
         struct body_scanner *scanner;
@@ -26,7 +27,7 @@ struct composer {
         char *built; /* bodies that are built here */
         uint32_t built_cap;
         char params[COMPOSE_PARAMS_MAX];
-        char model[NATIVE_NAME_MAX];
+        char model[ASK_NAME_MAX];
 };
 
 struct composed {
@@ -42,4 +43,4 @@ struct composed {
 int composer_init(struct composer *composer, uint64_t max_body_bytes); /* 0 or -ENOMEM */
 void composer_close(struct composer *composer);
 int compose(struct composer *composer, const struct ask *ask, struct composed *ret,
-                struct native_error *ret_error);
+                struct ask_error *ret_error);

@@ -23,7 +23,7 @@ void door_init(struct gateway *gw) {
                         .tick = {.fn = on_tick}};
 }
 
-bool door_occupied(const struct gateway *gw, uint32_t lane, enum native_priority priority) {
+bool door_occupied(const struct gateway *gw, uint32_t lane, enum ask_priority priority) {
         if (gw->door.waiting[lane] == 0)
                 return false;
         for (int p = 0; p <= (int)priority; p++)
@@ -65,6 +65,7 @@ int door_enter(struct gateway *gw, const struct door_wait *wait) {
         until = wait->t0 + door->timeout_ns;
         *entry = (struct door_entry){.prev = line->last,
                         .answer = wait->answer,
+                        .dialect = wait->dialect,
                         .lane = wait->lane,
                         .priority = wait->priority,
                         .slot = wait->slot,

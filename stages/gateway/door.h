@@ -10,7 +10,7 @@
 
 #include "stages/common/loop.h"
 #include "shm/layout.h"
-#include "stages/gateway/native.h"
+#include "stages/gateway/dialect.h"
 
 struct answer;
 struct gateway;
@@ -22,8 +22,9 @@ enum door_error { DOOR_E_FULL = 1 };
 struct door_entry {
         struct door_entry *next, *prev;
         struct answer *answer;
+        const struct dialect *dialect; /* that `frame` is in */
         uint32_t lane;
-        enum native_priority priority;
+        enum ask_priority priority;
         uint32_t slot;    /* claimed in the admission table, ADMISSION_NONE */
         uint32_t options; /* OPTION_ID_MADE */
         uint64_t t0;
@@ -49,15 +50,16 @@ struct door {
 
 struct door_wait {
         struct answer *answer;
+        const struct dialect *dialect;
         const uint8_t *frame;
         uint32_t frame_len, lane, slot, options;
-        enum native_priority priority;
+        enum ask_priority priority;
         uint64_t t0, deadline_ns;
 };
 
 void door_init(struct gateway *gw);
 /* Is somebody waiting who goes first? */
-bool door_occupied(const struct gateway *gw, uint32_t lane, enum native_priority priority);
+bool door_occupied(const struct gateway *gw, uint32_t lane, enum ask_priority priority);
 int door_enter(struct gateway *gw, const struct door_wait *wait);
 /* Takes it out (admitted, refused, or left). */
 void door_leave(struct gateway *gw, struct door_entry *entry);

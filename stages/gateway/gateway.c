@@ -1,8 +1,8 @@
 /*
  * The gateway: one request in, one answer out.
  *
- * bytes -> frames.c -> native.c (what is asked) -> submit.c -> admission and ring, or door.c
- * log -> reader.c (cursors) -> native_events.c -> frames.c -> bytes
+ * bytes -> conn.c -> frames.c -> native.c (what is asked) -> submit.c -> admission and ring, or door.c
+ * log -> reader.c (cursors) -> native_events.c -> conn_output.c -> bytes
  */
 #include "stages/gateway/gateway.h"
 
@@ -15,6 +15,7 @@
 #include "stages/gateway/answers.h"
 #include "stages/gateway/lanes.h"
 #include "stages/gateway/lookup.h"
+#include "stages/gateway/native.h"
 #include "stages/gateway/ops.h"
 #include "stages/gateway/reader.h"
 #include "stages/gateway/submit.h"
@@ -34,16 +35,10 @@ uint64_t gateway_retry_after_ms(const struct gateway *gw) {
 
 /* ---- clients ---- */
 
-static void on_opened(struct conn *c) {
-        struct gateway *gw = gateway_of(c);
-        struct client *client = calloc(1, sizeof(*client));
+void client_init(struct client *client, struct conn *c, const struct dialect *dialect) {
+        const struct gateway *gw = gateway_of(c);
 
-        counters_add(gw->w->counters, COUNTER_connections_total, 1);
-        if (!client) {
-                frames_finish(c);
-                return;
-        }
-        client->conn = c;
+        *client = (struct client){.conn = c, .dialect = dialect};
         c->user = client;
         client->tenant_len = (uint32_t)(c->uid == gw->uid ? snprintf(client->tenant,
                                                                             sizeof(client->tenant),
@@ -51,18 +46,125 @@ static void on_opened(struct conn *c) {
                                                           : snprintf(client->tenant,
                                                                             sizeof(client->tenant),
                                                                             "uid:%u", c->uid));
+        counters_add(gw->w->counters, COUNTER_connections_total, 1);
+}
+
+void client_gone(struct client *client) {
+        struct gateway *gw = gateway_of(client->conn);
+
+        lookups_gone(gw, client->conn);
+        readers_gone(gw, client);
+        client->conn->user = NULL;
+}
+
+static void refuse(struct gateway *gw, struct client *client, struct mr_view id,
+                enum mr_error code, const char *message) {
+        counters_add(gw->w->counters, COUNTER_refused, 1);
+        client_refuse(client, id, code, message, ASK_NO_RETRY);
+}
+
+/* ---- operations on a known id ---- */
+
+static void attach(struct gateway *gw, struct client *client, struct answer *a, uint64_t after) {
+        struct reader *r = reader_find(client, a);
+
+        /* Once on one connection: no event is delivered twice. */
+        if (r && r->kind != READER_DETACHED)
+                return;
+        if (r)
+                r->kind = READER_EVENTS;
+        else if (!reader_add(gw, client, a, READER_EVENTS, after))
+                client_refuse(client, answer_id(a), MR_E_overloaded, "too many readers",
+                                gateway_retry_after_ms(gw));
+}
+
+static void cancel(struct gateway *gw, struct client *client, struct answer *a) {
+        struct mr_view id = answer_id(a);
+
+        client->dialect->cancelled(client, id);
+        if (a->where == ANSWER_DOOR)
+                submit_refuse_waiting(gw, a, MR_E_cancelled, "cancelled before it was admitted");
+        else
+                answer_cancel(gw, a, CANCEL_CLIENT);
+}
+
+static void on_known(struct gateway *gw, struct client *client, const struct ask *ask,
+                const struct lookup_frame *frame) {
+        struct mr_view tenant = {client->tenant, client->tenant_len};
+        struct answer *a;
+        int r = answer_find(gw, tenant, ask->id, &a);
+
+        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && lookup_park(gw, frame))
+                return;
+        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && gw->lookups.failed) {
+                client_refuse(client, ask->id, MR_E_overloaded, "the database cannot be read now",
+                                gateway_retry_after_ms(gw));
+        } else if (r == ANSWER_E_NONE) {
+                refuse(gw, client, ask->id, MR_E_not_found, "id: not known");
+        } else if (r == ANSWER_E_GONE && ask->op == OP_CANCEL) {
+                client->dialect->cancelled(client, ask->id);
+        } else if (r == ANSWER_E_GONE) {
+                refuse(gw, client, ask->id, MR_E_gone, "its events are not kept any more");
+        } else if (r != 0) {
+                client_refuse(client, ask->id, MR_E_overloaded, "too many readers",
+                                gateway_retry_after_ms(gw));
+        } else if (ask->op == OP_ATTACH) {
+                attach(gw, client, a, ask->after);
+        } else if (ask->op == OP_CANCEL) {
+                cancel(gw, client, a);
+        } else {
+                reader_result(gw, client, a);
+        }
+}
+
+void gateway_ask(struct gateway *gw, struct client *client, const uint8_t *bytes, uint32_t len) {
+        struct lookup_frame frame = {.conn = client->conn, .bytes = bytes, .len = len};
+        struct ask_error error;
+        struct ask ask;
+
+        if (client->dialect->parse(bytes, len, &ask, &error)) {
+                refuse(gw, client, ask.id, error.code, error.text);
+                return;
+        }
+        frame.id = ask.id;
+        frame.tenant = (struct mr_view){client->tenant, client->tenant_len};
+        if (ask.op == OP_PING)
+                native_pong(client->conn);
+        else if (ask.op == OP_SUBMIT)
+                submit(gw, client, &ask, &frame);
+        else
+                on_known(gw, client, &ask, &frame);
+}
+
+/* ---- the Unix socket ---- */
+
+static void on_opened(struct conn *c) {
+        struct client *client = calloc(1, sizeof(*client));
+
+        frames_opened(c);
+        if (client)
+                client_init(client, c, &native_dialect);
+        else
+                conn_finish(c);
 }
 
 static void on_gone(struct conn *c) {
-        lookups_gone(gateway_of(c), c);
-        if (c->user)
-                readers_gone(gateway_of(c), c->user);
-        free(c->user);
-        c->user = NULL;
+        struct client *client = c->user;
+
+        if (client)
+                client_gone(client);
+        free(client);
 }
 
 static void on_writable(struct conn *c) {
         readers_resume(gateway_of(c), c->user);
+}
+
+static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
+        gateway_ask(gateway_of(c), c->user, bytes, len);
+        /* What is no map has no fields to be wrong in: nothing that follows can be trusted. */
+        if (!native_is_map(bytes, len))
+                conn_finish(c);
 }
 
 static void on_refused(struct conn *c, enum frames_refusal why) {
@@ -83,102 +185,15 @@ static void on_refused(struct conn *c, enum frames_refusal why) {
         };
 
         counters_add(gw->w->counters, COUNTER_refused, 1);
-        native_error(c, (struct mr_view){0}, 0, words[why].code, text_view(words[why].message),
-                        why == FRAMES_NO_MEMORY ? gateway_retry_after_ms(gw) : NATIVE_NO_RETRY);
+        client_refuse(c->user, (struct mr_view){0}, words[why].code, words[why].message,
+                        why == FRAMES_NO_MEMORY ? gateway_retry_after_ms(gw) : ASK_NO_RETRY);
 }
 
-static void refuse(struct gateway *gw, struct conn *c, struct mr_view id, enum mr_error code,
-                const char *message) {
-        counters_add(gw->w->counters, COUNTER_refused, 1);
-        native_error(c, id, 0, code, text_view(message), NATIVE_NO_RETRY);
-}
-
-/* ---- operations on a known id ---- */
-
-static void attach(struct gateway *gw, struct client *client, struct answer *a, uint64_t after) {
-        struct reader *r = reader_find(client, a);
-
-        /* Once on one connection: no event is delivered twice. */
-        if (r && r->kind != READER_DETACHED)
-                return;
-        if (r)
-                r->kind = READER_EVENTS;
-        else if (!reader_add(gw, client, a, READER_EVENTS, after))
-                native_error(client->conn, answer_id(a), 0, MR_E_overloaded,
-                                text_view("too many readers"), gateway_retry_after_ms(gw));
-}
-
-static void cancel(struct gateway *gw, struct client *client, struct answer *a) {
-        struct mr_view id = answer_id(a);
-
-        native_cancelled(client->conn, id);
-        if (a->where == ANSWER_DOOR)
-                submit_refuse_waiting(gw, a, MR_E_cancelled, "cancelled before it was admitted");
-        else
-                answer_cancel(gw, a, CANCEL_CLIENT);
-}
-
-static void on_known(struct gateway *gw, struct client *client, const struct ask *ask,
-                const struct lookup_frame *frame) {
-        struct mr_view tenant = {client->tenant, client->tenant_len};
-        struct answer *a;
-        int r = answer_find(gw, tenant, ask->id, &a);
-
-        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && lookup_park(gw, frame))
-                return;
-        if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && gw->lookups.failed) {
-                native_error(client->conn, ask->id, 0, MR_E_overloaded,
-                                text_view("the database cannot be read now"),
-                                gateway_retry_after_ms(gw));
-        } else if (r == ANSWER_E_NONE) {
-                refuse(gw, client->conn, ask->id, MR_E_not_found, "id: not known");
-        } else if (r == ANSWER_E_GONE && ask->op == OP_CANCEL) {
-                native_cancelled(client->conn, ask->id);
-        } else if (r == ANSWER_E_GONE) {
-                refuse(gw, client->conn, ask->id, MR_E_gone, "its events are not kept any more");
-        } else if (r != 0) {
-                native_error(client->conn, ask->id, 0, MR_E_overloaded,
-                                text_view("too many readers"), gateway_retry_after_ms(gw));
-        } else if (ask->op == OP_ATTACH) {
-                attach(gw, client, a, ask->after);
-        } else if (ask->op == OP_CANCEL) {
-                cancel(gw, client, a);
-        } else {
-                reader_result(gw, client, a);
-        }
-}
-
-void gateway_frame(struct gateway *gw, struct conn *c, const uint8_t *bytes, uint32_t len) {
-        const struct client *client = c->user;
-        struct lookup_frame frame = {.conn = c, .bytes = bytes, .len = len};
-        struct native_error error;
-        struct ask ask;
-
-        if (native_parse(bytes, len, &ask, &error)) {
-                refuse(gw, c, ask.id, error.code, error.text);
-                /* What is no map has no fields to be wrong in: nothing that follows can be trusted.
-                 */
-                if (!native_is_map(bytes, len))
-                        frames_finish(c);
-                return;
-        }
-        frame.id = ask.id;
-        frame.tenant = (struct mr_view){client->tenant, client->tenant_len};
-        if (ask.op == OP_PING)
-                native_pong(c);
-        else if (ask.op == OP_SUBMIT)
-                submit(gw, c->user, &ask, &frame);
-        else
-                on_known(gw, c->user, &ask, &frame);
-}
-
-static void on_frame(struct conn *c, const uint8_t *bytes, uint32_t len) {
-        gateway_frame(gateway_of(c), c, bytes, len);
-}
-
-static const struct frames_ops frames_ops = {.opened = on_opened,
-                .frame = on_frame,
-                .refused = on_refused,
+static const struct protocol socket_protocol = {.surface = SURFACE_SOCKET,
+                .own_bytes = sizeof(struct frames),
+                .in_bytes = FRAMES_IN,
+                .opened = on_opened,
+                .input = frames_input,
                 .writable = on_writable,
                 .gone = on_gone};
 
@@ -274,7 +289,7 @@ static void count(struct gateway *gw) {
         counters_set(counters, COUNTER_in_flight, gw->table.n_open);
         /* Never stored by itself: the sum holds at every instant. */
         counters_set(counters, COUNTER_admitted, completed + failed + cancelled + gw->table.n_open);
-        counters_set(counters, COUNTER_connections, gw->frames.n_conns);
+        counters_set(counters, COUNTER_connections, gw->conns.n[SURFACE_SOCKET]);
         counters_set(counters, COUNTER_arena_used, gw->arena.used_bytes);
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
                 atomic_store_explicit(&counters->lane_in_flight[lane], gw->table.in_flight[lane],
@@ -304,12 +319,12 @@ static unsigned gateway_turn(struct worker *w) {
         }
         n += readers_turn(gw);
         n += door_turn(gw);
-        n += frames_input(&gw->frames, GATEWAY_FRAMES_TURN);
+        n += conns_input(&gw->conns, GATEWAY_FRAMES_TURN);
         n += lookups_turn(gw);
         n += cancels_turn(gw);
         /* Committed first: `accepted` says that the request is in the ring. */
         publish(gw);
-        frames_output(&gw->frames);
+        conns_output(&gw->conns);
         count(gw); /* also without work: a connection's end is none */
         return n;
 }
@@ -326,7 +341,7 @@ static bool gateway_may_sleep(struct worker *w) {
                 if (gw->over_bound[lane] && !ring_tx_await(tx, tx->next - tx->map.geo.bound + 1))
                         return false;
         }
-        return !gw->dirty && frames_idle(&gw->frames);
+        return !gw->dirty && conns_idle(&gw->conns);
 }
 
 static void gateway_drain(struct worker *w) {
@@ -339,7 +354,7 @@ static void on_last_call(struct loop_timer *timer) {
         struct gateway *gw = timer->owner;
 
         /* A frame that has begun has another round to be finished. */
-        frames_end_input(&gw->frames, gw->called);
+        conns_end_input(&gw->conns, gw->called);
         gw->called = true;
         loop_timer_set(gw->w->loop, timer, loop_now_ns(gw->w->loop) + LAST_CALL_NS);
 }
@@ -347,7 +362,7 @@ static void on_last_call(struct loop_timer *timer) {
 static void gateway_close(struct worker *w) {
         struct gateway *gw = w->stage;
 
-        frames_retire(&gw->frames);
+        conns_retire(&gw->conns);
         gw->last_call = (struct loop_timer){.fn = on_last_call, .owner = gw};
         loop_timer_set(w->loop, &gw->last_call, loop_now_ns(w->loop) + LAST_CALL_NS);
 }
@@ -355,7 +370,7 @@ static void gateway_close(struct worker *w) {
 /* Closing: nothing that we know of runs any more, and everybody has gone. Marks of ours that others
  * look for would be lost with us, so also what is only read here is waited for. */
 static bool gateway_closed(const struct gateway *gw) {
-        return gw->answers.n == 0 && frames_gone(&gw->frames);
+        return gw->answers.n == 0 && conns_gone(&gw->conns);
 }
 
 static bool gateway_drained(struct worker *w) {
@@ -364,10 +379,10 @@ static bool gateway_drained(struct worker *w) {
         if (w->closing && !w->draining)
                 return gateway_closed(gw);
         if (w->cut) /* every reader has had its last word, and nothing more is waited for */
-                return frames_flushed(&gw->frames);
+                return conns_flushed(&gw->conns);
         if (gw->table.n_open > 0 || gw->door.n > 0 || gw->lookups.n > 0)
                 return false;
-        return (frames_flushed(&gw->frames) && !gw->dirty) ||
+        return (conns_flushed(&gw->conns) && !gw->dirty) ||
                loop_now_ns(w->loop) > gw->closed_ns + FLUSH_NS;
 }
 
@@ -388,10 +403,14 @@ const struct stage_ops stage_gateway = {
 
 void gateway_listen(struct gateway *gw, int fd) {
         const struct settings *s = gw->w->settings;
-        struct frames_limits limits = {
-                        .frame_bytes = s->admission.max_body_bytes + GATEWAY_FRAME_MORE,
-                        .total_bytes = s->admission.queue_bytes + s->admission.max_body_bytes +
-                                       GATEWAY_FRAME_MORE};
 
-        frames_init(&gw->frames, gw->w->loop, fd, &frames_ops, gw, &limits);
+        gw->frames = (struct frames_ops){
+                        .frame_bytes = s->admission.max_body_bytes + GATEWAY_FRAME_MORE,
+                        .frame = on_frame,
+                        .refused = on_refused};
+        conns_init(&gw->conns, gw->w->loop, gw,
+                        s->admission.queue_bytes + s->admission.max_body_bytes +
+                                        GATEWAY_FRAME_MORE);
+        gw->conns.max[SURFACE_SOCKET] = GATEWAY_SOCKET_MAX;
+        gw->socket = conns_listen(&gw->conns, fd, &socket_protocol, &gw->frames);
 }

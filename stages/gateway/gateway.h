@@ -19,10 +19,11 @@
 #include "stages/gateway/compose.h"
 #include "stages/gateway/door.h"
 #include "stages/gateway/frames.h"
+#include "stages/gateway/dialect.h"
 #include "stages/gateway/lookup.h"
-#include "stages/gateway/native.h"
 
-#define GATEWAY_FRAMES_TURN 128u  /* frames a turn */
+#define GATEWAY_FRAMES_TURN 128u  /* frames and requests a turn */
+#define GATEWAY_SOCKET_MAX 4096u  /* connections of the Unix socket */
 #define GATEWAY_EVENTS_TURN 512u  /* events a turn, over all readers */
 #define GATEWAY_EVENTS_READER 64u /* events a reader's turn */
 #define GATEWAY_MORE_ANSWERS 1024u
@@ -32,6 +33,7 @@ struct reader;
 
 struct client {
         struct conn *conn;
+        const struct dialect *dialect;
         struct reader *readers;
         uint32_t tenant_len;
         char tenant[24]; /* "local", "uid:N" */
@@ -98,7 +100,9 @@ struct gateway {
         uint32_t slot, n_lanes;
         uint32_t uid;
         bool leaving; /* connections close because we go, not because their clients do */
-        struct frames frames;
+        struct conns conns;
+        struct frames_ops frames;
+        struct conn_listener *socket; /* of the Unix socket */
         struct composer composer;
         struct arena arena;
         struct admission_table table;
@@ -127,7 +131,7 @@ struct gateway {
 };
 
 static inline struct gateway *gateway_of(const struct conn *c) {
-        return c->frames->ctx;
+        return c->conns->ctx;
 }
 static inline struct mr_view answer_id(const struct answer *a) {
         return (struct mr_view){a->id, a->id_len};
@@ -138,5 +142,13 @@ static inline struct mr_view text_view(const char *text) {
 
 /* How long a refused client should wait. */
 uint64_t gateway_retry_after_ms(const struct gateway *gw);
-/* One frame of a client: what it asks for is done, or refused. */
-void gateway_frame(struct gateway *gw, struct conn *c, const uint8_t *bytes, uint32_t len);
+/* Names a new client after its connection's peer. */
+void client_init(struct client *client, struct conn *c, const struct dialect *dialect);
+/* It is gone: nothing names it any more. */
+void client_gone(struct client *client);
+static inline void client_refuse(struct client *client, struct mr_view id, enum mr_error code,
+                const char *message, uint64_t retry_after_ms) {
+        client->dialect->error(client, id, 0, code, text_view(message), retry_after_ms);
+}
+/* One request of a client: what it asks for is done, or refused. */
+void gateway_ask(struct gateway *gw, struct client *client, const uint8_t *bytes, uint32_t len);

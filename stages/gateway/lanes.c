@@ -30,7 +30,7 @@ static void answer_fail(struct gateway *gw, struct answer *a) {
         while (a->readers)
                 reader_fail(gw, a->readers, MR_E_internal,
                                 "the lane was reset: its shared memory had become inconsistent",
-                                NATIVE_NO_RETRY);
+                                ASK_NO_RETRY);
         follow_remove(gw->table.shm, a->req_id);
         answer_unname(gw, a); /* the lane's ids are forgotten */
         answer_dirty(gw, a);

@@ -45,7 +45,7 @@ bool lookups_have_database(const struct gateway *gw) {
 static void drop(struct gateway *gw, struct parked *p) {
         gw->lookups.n--;
         gw->lookups.bytes -= p->len;
-        frames_release(p->conn);
+        conn_release(p->conn);
         free(p);
 }
 
@@ -92,10 +92,11 @@ static void refuse(struct gateway *gw, struct lookup *lookup, enum mr_error code
         while (p) {
                 struct parked *next = p->next;
 
-                native_error(p->conn, (struct mr_view){lookup->id, lookup->id_len}, 0, code,
-                                text_view(message),
-                                mr_error_retryable(code) ? gateway_retry_after_ms(gw)
-                                                         : NATIVE_NO_RETRY);
+                if (p->conn->state != CONN_CLOSING)
+                        client_refuse(p->conn->user, (struct mr_view){lookup->id, lookup->id_len},
+                                        code, message,
+                                        mr_error_retryable(code) ? gateway_retry_after_ms(gw)
+                                                                 : ASK_NO_RETRY);
                 drop(gw, p);
                 p = next;
         }
@@ -187,8 +188,8 @@ bool lookup_park(struct gateway *gw, const struct lookup_frame *frame) {
         if (lookup && park(gw, lookup, frame))
                 return true;
         counters_add(gw->w->counters, COUNTER_shed_door, 1);
-        native_error(frame->conn, frame->id, 0, MR_E_overloaded,
-                        text_view("too much waits for the database"), gateway_retry_after_ms(gw));
+        client_refuse(frame->conn->user, frame->id, MR_E_overloaded, "too much waits for the database",
+                        gateway_retry_after_ms(gw));
         return true;
 }
 
@@ -266,7 +267,7 @@ void lookup_answered(struct gateway *gw, const struct ring_msg *msg) {
                 struct parked *next = p->next;
 
                 if (p->conn->state != CONN_CLOSING)
-                        gateway_frame(gw, p->conn, p->bytes, p->len);
+                        gateway_ask(gw, p->conn->user, p->bytes, p->len);
                 drop(gw, p);
                 p = next;
         }

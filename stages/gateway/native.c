@@ -1,11 +1,8 @@
 #include "stages/gateway/native.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "shm/admission.h"
-#include "stages/engines/json/json.h"
 #include "stages/gateway/pull.h"
 
 enum field {
@@ -42,13 +39,13 @@ static const struct {
 } rows[FIELDS_OF_ASK] = {
                 [AT_OP] = {"op", PULL_STR, 0, 0},
                 [AT_ID] = {"id", PULL_STR, NAMED, ADMISSION_ID_MAX},
-                [AT_SESSION] = {"session", PULL_STR, SUBMIT, NATIVE_NAME_MAX},
+                [AT_SESSION] = {"session", PULL_STR, SUBMIT, ASK_NAME_MAX},
                 [AT_PROMPT] = {"prompt", PULL_STR, SUBMIT, 0},
                 [AT_MESSAGES] = {"messages", PULL_ARRAY, SUBMIT, 0},
                 [AT_BODY] = {"body", PULL_STR, SUBMIT, 0},
-                [AT_MODEL] = {"model", PULL_STR, SUBMIT, NATIVE_NAME_MAX},
+                [AT_MODEL] = {"model", PULL_STR, SUBMIT, ASK_NAME_MAX},
                 [AT_SYSTEM] = {"system", PULL_STR, SUBMIT, 0},
-                [AT_TEMPLATE] = {"template", PULL_STR, SUBMIT, NATIVE_NAME_MAX},
+                [AT_TEMPLATE] = {"template", PULL_STR, SUBMIT, ASK_NAME_MAX},
                 [AT_VARS] = {"vars", PULL_MAP, SUBMIT, 0},
                 [AT_PRIORITY] = {"priority", PULL_STR, SUBMIT, 0},
                 [AT_DEADLINE] = {"deadline_ms", PULL_UINT, SUBMIT, 0},
@@ -56,7 +53,7 @@ static const struct {
                 [AT_DETACH] = {"detach", PULL_BOOL, SUBMIT, 0},
                 [AT_STREAM] = {"stream", PULL_BOOL, SUBMIT, 0},
                 [AT_PARAMS] = {"params", PULL_MAP, SUBMIT, 0},
-                [AT_KEY] = {"key", PULL_STR, NAMED, NATIVE_NAME_MAX},
+                [AT_KEY] = {"key", PULL_STR, NAMED, ASK_NAME_MAX},
                 [AT_AFTER] = {"after", PULL_UINT, ATTACH, 0},
 };
 
@@ -67,17 +64,7 @@ struct frame {
         struct mr_view raw[FIELDS_OF_ASK];
 };
 
-int native_fail(struct native_error *error, enum mr_error code, const char *format, ...) {
-        va_list ap;
-
-        error->code = code;
-        va_start(ap, format);
-        vsnprintf(error->text, sizeof(error->text), format, ap);
-        va_end(ap);
-        return (int)code;
-}
-
-#define BAD(error, ...) native_fail(error, MR_E_invalid_request, __VA_ARGS__)
+#define BAD(error, ...) ask_fail(error, MR_E_invalid_request, __VA_ARGS__)
 
 static int field_of(struct mr_view name) {
         for (int i = 0; i < FIELDS_OF_ASK; i++)
@@ -87,7 +74,7 @@ static int field_of(struct mr_view name) {
 }
 
 static int frame_read(
-                const uint8_t *bytes, uint32_t len, struct frame *ret, struct native_error *error) {
+                const uint8_t *bytes, uint32_t len, struct frame *ret, struct ask_error *error) {
         struct pull from = {bytes, bytes + len};
         struct pull_item map = {0}, key = {0};
 
@@ -121,36 +108,7 @@ static bool has(const struct frame *f, enum field field) {
         return f->has & 1u << field;
 }
 
-/* Printable: no control characters of either set, no line or paragraph separator. */
-static bool printable(struct mr_view text) {
-        const unsigned char *p = (const unsigned char *)text.p;
-
-        for (uint32_t i = 0; i < text.n; i++) {
-                if (p[i] < 0x20 || p[i] == 0x7f)
-                        return false;
-                if (p[i] == 0xc2 && i + 1 < text.n && p[i + 1] < 0xa0)
-                        return false;
-                if (p[i] == 0xe2 && i + 2 < text.n && p[i + 1] == 0x80 &&
-                                (p[i + 2] == 0xa8 || p[i + 2] == 0xa9))
-                        return false;
-        }
-        return true;
-}
-
-static int text_check(
-                const char *name, struct mr_view text, uint32_t max, struct native_error *error) {
-        uint32_t bad = json_utf8_bad(text.p, text.n);
-
-        if (bad < text.n)
-                return BAD(error, "%s: not UTF-8 at byte %u", name, bad);
-        if (max && text.n > max)
-                return BAD(error, "%s: %u bytes, at most %u are allowed", name, text.n, max);
-        if (max && !printable(text))
-                return BAD(error, "%s: holds unprintable characters", name);
-        return 0;
-}
-
-static int id_read(const struct frame *f, struct ask *ret, struct native_error *error) {
+static int id_read(const struct frame *f, struct ask *ret, struct ask_error *error) {
         const struct pull_item *item = &f->item[AT_ID];
 
         if (!has(f, AT_ID))
@@ -159,7 +117,7 @@ static int id_read(const struct frame *f, struct ask *ret, struct native_error *
                 return BAD(error, "id: expected a string, got %s", pull_type_name(item->type));
         if (item->view.n == 0)
                 return BAD(error, "id: empty");
-        if (text_check("id", item->view, ADMISSION_ID_MAX, error))
+        if (ask_text_check("id", item->view, ADMISSION_ID_MAX, error))
                 return (int)error->code;
         ret->id = item->view;
         return 0;
@@ -172,7 +130,7 @@ static bool op_is(const struct frame *f, const char *name) {
                memcmp(item->view.p, name, item->view.n) == 0;
 }
 
-static int op_read(const struct frame *f, struct ask *ret, struct native_error *error) {
+static int op_read(const struct frame *f, struct ask *ret, struct ask_error *error) {
         static const char *const names[OPS_N] = {"submit", "attach", "cancel", "result", "ping"};
         const struct pull_item *item = &f->item[AT_OP];
 
@@ -182,17 +140,17 @@ static int op_read(const struct frame *f, struct ask *ret, struct native_error *
                 return BAD(error, "op: expected a string, got %s", pull_type_name(item->type));
         for (int i = 0; i < OPS_N; i++)
                 if (op_is(f, names[i])) {
-                        ret->op = (enum native_op)i;
+                        ret->op = (enum ask_op)i;
                         return 0;
                 }
-        if (text_check("op", item->view, 32, error))
+        if (ask_text_check("op", item->view, 32, error))
                 return (int)error->code;
         return BAD(error, "op: unknown \"%.*s\"; expected submit, attach, cancel, result or ping",
                         (int)item->view.n, item->view.p);
 }
 
 /* Every field that this operation reads has its type. */
-static int types_check(const struct frame *f, enum native_op op, struct native_error *error) {
+static int types_check(const struct frame *f, enum ask_op op, struct ask_error *error) {
         for (int i = 0; i < FIELDS_OF_ASK; i++) {
                 const struct pull_item *item = &f->item[i];
                 static const char *const wanted[] = {[PULL_STR] = "a string",
@@ -211,13 +169,13 @@ static int types_check(const struct frame *f, enum native_op op, struct native_e
                                                      : wanted[rows[i].type],
                                         pull_type_name(item->type));
                 if (item->type == PULL_STR && i != AT_BODY &&
-                                text_check(rows[i].name, item->view, rows[i].max_bytes, error))
+                                ask_text_check(rows[i].name, item->view, rows[i].max_bytes, error))
                         return (int)error->code;
         }
         return 0;
 }
 
-static int content_read(const struct frame *f, struct ask *ret, struct native_error *error) {
+static int content_read(const struct frame *f, struct ask *ret, struct ask_error *error) {
         uint32_t given = f->has & (1u << AT_PROMPT | 1u << AT_MESSAGES | 1u << AT_BODY);
 
         if (__builtin_popcount(given) != 1)
@@ -235,26 +193,18 @@ static int content_read(const struct frame *f, struct ask *ret, struct native_er
         return 0;
 }
 
-static int priority_read(const struct frame *f, struct ask *ret, struct native_error *error) {
-        static const char *const names[PRIORITIES_N] = {"system", "interactive", "default", "bulk"};
-        struct mr_view text = f->item[AT_PRIORITY].view;
-
+static int priority_read(const struct frame *f, struct ask *ret, struct ask_error *error) {
         ret->priority = PRIORITY_DEFAULT;
-        if (!has(f, AT_PRIORITY))
-                return 0;
-        for (int i = 0; i < PRIORITIES_N; i++)
-                if (strlen(names[i]) == text.n && memcmp(names[i], text.p, text.n) == 0) {
-                        ret->priority = (enum native_priority)i;
-                        return 0;
-                }
-        return BAD(error, "priority: expected system, interactive, default or bulk");
+        return has(f, AT_PRIORITY) ? ask_priority_read("priority", f->item[AT_PRIORITY].view,
+                                                     &ret->priority, error)
+                                   : 0;
 }
 
 static struct mr_view text_of(const struct frame *f, enum field field) {
         return has(f, field) ? f->item[field].view : (struct mr_view){0};
 }
 
-static int submit_read(const struct frame *f, struct ask *ret, struct native_error *error) {
+static int submit_read(const struct frame *f, struct ask *ret, struct ask_error *error) {
         if (content_read(f, ret, error) || priority_read(f, ret, error))
                 return (int)error->code;
         if (has(f, AT_DEADLINE) && f->item[AT_DEADLINE].v.u == 0)
@@ -278,7 +228,7 @@ static int submit_read(const struct frame *f, struct ask *ret, struct native_err
 }
 
 int native_parse(const uint8_t *bytes, uint32_t len, struct ask *ret,
-                struct native_error *ret_error) {
+                struct ask_error *ret_error) {
         struct frame f;
 
         *ret = (struct ask){0};

@@ -2,6 +2,8 @@
 
 #include "shm/admission.h"
 #include "stages/common/pack.h"
+#include "stages/gateway/collect.h"
+#include "stages/gateway/gateway.h"
 #include "stages/gateway/native.h"
 
 /* What an event takes beyond the texts in it: names of members, numbers, an id. */
@@ -25,7 +27,7 @@ static inline void put_member(struct pack_buf *w, const char *name, struct mr_vi
 /* {"ev":name (,"id":id) ... with `members` more to come. False: the connection is gone. */
 static inline bool event_begin(struct pack_buf *w, struct conn *c, const char *name,
                 struct mr_view id, uint32_t members, uint32_t bytes) {
-        uint8_t *to = frames_reserve(c, bytes);
+        uint8_t *to = conn_reserve(c, bytes);
 
         if (!to)
                 return false;
@@ -39,7 +41,7 @@ static inline bool event_begin(struct pack_buf *w, struct conn *c, const char *n
 
 static void event_end(struct pack_buf *w, struct conn *c) {
         if (!w->full)
-                frames_wrote(c, w->len);
+                conn_wrote(c, w->len);
 }
 
 void native_pong(struct conn *c) {
@@ -49,23 +51,24 @@ void native_pong(struct conn *c) {
                 event_end(&w, c);
 }
 
-void native_accepted(struct conn *c, struct mr_view id, uint32_t lane, bool more) {
+/* more: one send and one wake-up of the client less. */
+static void native_accepted(struct client *client, const struct answer *a, bool more) {
         struct pack_buf w;
 
-        if (!event_begin(&w, c, "accepted", id, 1, EVENT_BOUND))
+        if (!event_begin(&w, client->conn, "accepted", answer_id(a), 1, EVENT_BOUND))
                 return;
-        put_number(&w, "lane", lane);
+        put_number(&w, "lane", a->lane);
         if (more)
-                frames_wrote_later(c, w.len);
+                conn_wrote_later(client->conn, w.len);
         else
-                event_end(&w, c);
+                event_end(&w, client->conn);
 }
 
-void native_cancelled(struct conn *c, struct mr_view id) {
+static void native_cancelled(struct client *client, struct mr_view id) {
         struct pack_buf w;
 
-        if (event_begin(&w, c, "cancelled", id, 0, EVENT_BOUND))
-                event_end(&w, c);
+        if (event_begin(&w, client->conn, "cancelled", id, 0, EVENT_BOUND))
+                event_end(&w, client->conn);
 }
 
 /* The members that an error has everywhere: an event of its own, or within a result. */
@@ -78,7 +81,7 @@ static void put_error(struct pack_buf *w, enum mr_error code, struct mr_view mes
         put_number(w, "status", mr_error_status(code));
         put_member(w, "message", message);
         put_name(w, "retry_after_ms");
-        if (retry_after_ms == NATIVE_NO_RETRY)
+        if (retry_after_ms == ASK_NO_RETRY)
                 msgpack_pack_nil(&w->pk);
         else
                 pack_uint(w, retry_after_ms);
@@ -86,8 +89,9 @@ static void put_error(struct pack_buf *w, enum mr_error code, struct mr_view mes
         pack_bool(w, mr_error_retryable(code));
 }
 
-void native_error(struct conn *c, struct mr_view id, uint64_t seq, enum mr_error code,
-                struct mr_view message, uint64_t retry_after_ms) {
+static void native_error(struct client *client, struct mr_view id, uint64_t seq,
+                enum mr_error code, struct mr_view message, uint64_t retry_after_ms) {
+        struct conn *c = client->conn;
         struct pack_buf w;
 
         if (!event_begin(&w, c, "error", id, ERROR_MEMBERS + (seq > 0), EVENT_BOUND + message.n))
@@ -113,7 +117,7 @@ static void put_record_error(struct pack_buf *w, const struct record *r) {
         if (r->has & HAS(message))
                 message = r->message;
         put_error(w, error_code(r), message,
-                        r->has & HAS(retry_after_ms) ? r->retry_after_ms : NATIVE_NO_RETRY);
+                        r->has & HAS(retry_after_ms) ? r->retry_after_ms : ASK_NO_RETRY);
 }
 
 static void put_usage(struct pack_buf *w, const struct record *r) {
@@ -237,24 +241,23 @@ static uint32_t delta_members(const struct record *r) {
                ((r->has & HAS(extra)) != 0);
 }
 
-void native_event(struct conn *c, struct mr_view id, const struct log_event_head *head,
-                uint64_t first, const struct record *record) {
-        uint32_t seqs = first ? 2 : 1;
+static void native_event(struct client *client, const struct answer *a,
+                const struct log_event_head *head, const struct record *record) {
+        struct mr_view id = answer_id(a);
+        struct conn *c = client->conn;
         uint32_t bytes = EVENT_BOUND + head->len + sources_bound(record);
         struct pack_buf w;
         bool ok;
 
         if (head->type == RECORD_DELTA)
-                ok = event_begin(&w, c, "delta", id, seqs + delta_members(record), bytes);
+                ok = event_begin(&w, c, "delta", id, 1 + delta_members(record), bytes);
         else if (head->type == RECORD_DONE)
-                ok = event_begin(&w, c, "done", id, seqs + 4, bytes);
+                ok = event_begin(&w, c, "done", id, 1 + 4, bytes);
         else
-                ok = event_begin(&w, c, "error", id, seqs + ERROR_MEMBERS, bytes);
+                ok = event_begin(&w, c, "error", id, 1 + ERROR_MEMBERS, bytes);
         if (!ok)
                 return;
         put_number(&w, "seq", head->seq);
-        if (first)
-                put_number(&w, "first", first);
         if (head->type == RECORD_DELTA)
                 put_delta(&w, record);
         else if (head->type == RECORD_DONE)
@@ -266,52 +269,43 @@ void native_event(struct conn *c, struct mr_view id, const struct log_event_head
 
 /* ---- texts from several events ---- */
 
-bool native_text_delta(struct native_text *t, struct conn *c, struct mr_view id, uint64_t first,
-                uint64_t seq, const struct record *like, uint32_t text_bytes) {
+static bool native_text_delta(struct dialect_text *t, struct client *client,
+                const struct answer *a, uint64_t first, uint64_t seq, const struct record *like,
+                uint32_t text_bytes) {
         uint32_t kind_bytes = like->has & HAS(delta_kind) ? like->delta_kind.n : 0;
+        struct pack_buf *w = &t->w.pack;
 
-        t->conn = c;
-        if (!event_begin(&t->w, c, "delta", id, 3 + kind_members(like),
+        t->client = client;
+        if (!event_begin(w, client->conn, "delta", answer_id(a), 3 + kind_members(like),
                             EVENT_BOUND + kind_bytes + text_bytes))
                 return false;
-        put_number(&t->w, "seq", seq);
-        put_number(&t->w, "first", first);
-        put_kind(&t->w, like);
-        put_name(&t->w, "text");
-        pack_str_head(&t->w, text_bytes);
+        put_number(w, "seq", seq);
+        put_number(w, "first", first);
+        put_kind(w, like);
+        put_name(w, "text");
+        pack_str_head(w, text_bytes);
         return true;
 }
+
+static void native_text_piece(struct dialect_text *t, struct mr_view text) {
+        pack_bytes(&t->w.pack, text.p, text.n);
+}
+
+static void native_text_end(struct dialect_text *t, const struct record *like) {
+        (void)like; /* its choice and kind stand before the text */
+        event_end(&t->w.pack, t->client->conn);
+}
+
+/* ---- results ---- */
 
 #define RESULT_REST 4u /* finish_reason, usage, sources, error */
-
-bool native_text_result(struct native_text *t, struct conn *c, struct mr_view id,
-                const char *status, uint32_t text_bytes, uint32_t rest_bytes) {
-        t->conn = c;
-        if (!event_begin(&t->w, c, "result", id, 2 + RESULT_REST,
-                            2 * EVENT_BOUND + text_bytes + rest_bytes))
-                return false;
-        put_member(&t->w, "status", (struct mr_view){status, (uint32_t)strlen(status)});
-        put_name(&t->w, "text");
-        pack_str_head(&t->w, text_bytes);
-        return true;
-}
-
-void native_text_piece(struct native_text *t, struct mr_view text) {
-        pack_bytes(&t->w, text.p, text.n);
-}
-
-void native_text_end(struct native_text *t) {
-        event_end(&t->w, t->conn);
-}
 
 static void put_nil(struct pack_buf *w, const char *name) {
         put_name(w, name);
         msgpack_pack_nil(&w->pk);
 }
 
-void native_result_end(struct native_text *t, uint16_t type, const struct record *terminal) {
-        struct pack_buf *w = &t->w;
-
+static void put_rest(struct pack_buf *w, uint16_t type, const struct record *terminal) {
         if (type == RECORD_DONE) {
                 put_member(w, "finish_reason", finish_reason(terminal));
                 put_usage(w, terminal);
@@ -328,5 +322,48 @@ void native_result_end(struct native_text *t, uint16_t type, const struct record
         } else {
                 put_nil(w, "error");
         }
-        event_end(w, t->conn);
 }
+
+static int native_result(struct gateway *gw, struct client *client, const struct answer *a,
+                const struct log_cursor *from) {
+        struct collect_whole whole = {0};
+        struct record record = {0};
+        struct log_cursor at = from ? *from : (struct log_cursor){0};
+        const char *status = collect_status(a, NULL);
+        struct pack_buf w;
+        int e = from ? collect_measure(gw, a, at, &whole) : 0;
+
+        if (e != 0 || whole.text_bytes > UINT32_MAX / 2)
+                return LOG_E_GONE;
+        if (from)
+                status = collect_status(a, &whole);
+        if (!event_begin(&w, client->conn, "result", answer_id(a), 2 + RESULT_REST,
+                            2 * EVENT_BOUND + (uint32_t)whole.text_bytes + whole.rest_bytes))
+                return 0;
+        put_member(&w, "status", (struct mr_view){status, (uint32_t)strlen(status)});
+        put_name(&w, "text");
+        pack_str_head(&w, (uint32_t)whole.text_bytes);
+        for (uint64_t i = 0; i < whole.events; i++) {
+                struct log_event_head head;
+
+                e = collect_next(gw, a, &at, &head, &record);
+                if (e != 0)
+                        return LOG_E_GONE;
+                if (collect_is_text(&head, &record))
+                        pack_bytes(&w, record.text.p, record.text.n);
+        }
+        put_rest(&w, whole.type, &record);
+        event_end(&w, client->conn);
+        return 0;
+}
+
+const struct dialect native_dialect = {.parse = native_parse,
+                .accepted = native_accepted,
+                .cancelled = native_cancelled,
+                .error = native_error,
+                .event = native_event,
+                .text_delta = native_text_delta,
+                .text_piece = native_text_piece,
+                .text_end = native_text_end,
+                .whole = collect_answer,
+                .result = native_result};

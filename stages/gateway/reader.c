@@ -110,7 +110,7 @@ void reader_remove(struct gateway *gw, struct reader *r) {
         *r->client_self = r->client_next;
         if (r->client_next)
                 r->client_next->client_self = r->client_self;
-        frames_release(r->client->conn);
+        conn_release(r->client->conn);
         r->next = gw->readers.free;
         gw->readers.free = r;
         gw->readers.n--;
@@ -132,7 +132,7 @@ void readers_accept(struct gateway *gw, struct answer *a) {
                 next = r->next;
                 while (r->accepts > 0 && c->state != CONN_CLOSING) {
                         r->accepts--;
-                        native_accepted(c, answer_id(a), a->lane, r->kind == READER_EVENTS);
+                        r->client->dialect->accepted(r->client, a, r->kind == READER_EVENTS);
                 }
                 /* When the output failed, the client's readers are gone already. */
                 if (c->state != CONN_CLOSING && r->kind == READER_DETACHED)
@@ -205,12 +205,12 @@ static void last_event(struct gateway *gw, struct answer *a, const struct record
 /* The log moved on, or what it holds is no event: this cursor ends, the request goes on. */
 static void reader_cut(
                 struct gateway *gw, struct reader *r, enum mr_error code, const char *message) {
-        struct conn *c = r->client->conn;
+        struct client *client = r->client;
         struct mr_view id = answer_id(r->answer);
 
         counters_add(gw->w->counters, COUNTER_readers_cut, 1);
         reader_remove(gw, r);
-        native_error(c, id, 0, code, text_view(message), NATIVE_NO_RETRY);
+        client_refuse(client, id, code, message, ASK_NO_RETRY);
 }
 
 enum pump { PUMP_MORE, PUMP_WAIT, PUMP_ENDED };
@@ -223,7 +223,7 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
         struct record record;
         int e;
 
-        if (!frames_room(c))
+        if (!conn_room(c))
                 return PUMP_WAIT;
         e = log_next(view, &r->cursor, &head, gw->event, sizeof(gw->event));
         if (e == LOG_E_AGAIN)
@@ -242,7 +242,7 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
                 first_delta(gw, r->answer);
         else if (head.type == RECORD_DONE)
                 last_event(gw, r->answer, &record);
-        native_event(c, answer_id(r->answer), &head, 0, &record);
+        r->client->dialect->event(r->client, r->answer, &head, &record);
         if (c->state == CONN_CLOSING)
                 return PUMP_ENDED; /* and the reader with it */
         if (head.type == RECORD_DELTA)
@@ -261,9 +261,9 @@ static unsigned pump_unary(struct gateway *gw, struct reader *r) {
         struct conn *c = r->client->conn;
         struct log_cursor from = r->cursor;
 
-        if (!ended(gw, r->answer) || !frames_room(c))
+        if (!ended(gw, r->answer) || !conn_room(c))
                 return 0;
-        if (collect_answer(gw, r, from) != 0) {
+        if (r->client->dialect->whole(gw, r, from) != 0) {
                 if (c->state != CONN_CLOSING)
                         reader_cut(gw, r, MR_E_gone, "these events are not kept any more");
                 return 1;
@@ -387,24 +387,24 @@ unsigned readers_turn(struct gateway *gw) {
 
 void reader_fail(struct gateway *gw, struct reader *r, enum mr_error code, const char *message,
                 uint64_t retry_after_ms) {
-        struct conn *c = r->client->conn;
+        struct client *client = r->client;
         struct mr_view id = answer_id(r->answer);
         uint64_t seq = r->answer->where == ANSWER_DOOR ? 0 : r->cursor.seq + 1;
 
         if (r->cursor.seq < r->after)
                 seq = r->after + 1;
         reader_remove(gw, r);
-        native_error(c, id, seq, code, text_view(message), retry_after_ms);
+        client->dialect->error(client, id, seq, code, text_view(message), retry_after_ms);
 }
 
 void readers_cut(struct gateway *gw) {
-        for (struct conn *c = gw->frames.all; c; c = c->next) {
+        for (struct conn *c = gw->conns.all; c; c = c->next) {
                 struct client *client = c->user;
 
                 while (c->state != CONN_CLOSING && client->readers)
                         reader_fail(gw, client->readers, MR_E_draining,
                                         "the daemon is shutting down", gateway_retry_after_ms(gw));
-                frames_finish(c);
+                conn_finish(c);
         }
 }
 
@@ -422,11 +422,9 @@ void reader_result(struct gateway *gw, struct client *client, struct answer *a) 
                 if (a->response != LOG_NONE)
                         e = log_open(view, a->req_id, a->response, 0, &cursor);
         }
-        if (e == 0)
-                e = collect_result(gw, client->conn, a, cursor);
-        else if (e == LOG_E_AGAIN)
-                e = collect_nothing(client->conn, answer_id(a), a->response != LOG_NONE);
+        if (e == 0 || e == LOG_E_AGAIN)
+                e = client->dialect->result(gw, client, a, e == 0 ? &cursor : NULL);
         if (e != 0)
-                native_error(client->conn, answer_id(a), 0, MR_E_gone,
-                                text_view("its events are not kept any more"), NATIVE_NO_RETRY);
+                client_refuse(client, answer_id(a), MR_E_gone, "its events are not kept any more",
+                                ASK_NO_RETRY);
 }

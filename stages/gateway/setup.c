@@ -260,8 +260,8 @@ void gateway_fini(struct worker *w) {
         if (!gw)
                 return;
         gw->leaving = true;
-        if (gw->frames.loop)
-                frames_close(&gw->frames);
+        if (gw->conns.loop)
+                conns_close(&gw->conns);
         loop_timer_clear(w->loop, &gw->grace);
         if (w->closing)
                 loop_timer_clear(w->loop, &gw->last_call);

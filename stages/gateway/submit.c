@@ -15,16 +15,16 @@
 
 /* ---- refusals ---- */
 
-static void refuse(struct gateway *gw, struct conn *c, struct mr_view id, enum mr_error code,
-                const char *message) {
-        native_error(c, id, 0, code, text_view(message),
-                        mr_error_retryable(code) ? gateway_retry_after_ms(gw) : NATIVE_NO_RETRY);
+static void refuse(struct gateway *gw, struct client *client, struct mr_view id,
+                enum mr_error code, const char *message) {
+        client_refuse(client, id, code, message,
+                        mr_error_retryable(code) ? gateway_retry_after_ms(gw) : ASK_NO_RETRY);
 }
 
 static uint64_t retry_after_ms(
                 const struct gateway *gw, const struct answer *a, enum mr_error code) {
         if (!mr_error_retryable(code))
-                return NATIVE_NO_RETRY;
+                return ASK_NO_RETRY;
         return a->lane < gw->n_lanes && lane_is_down(gw, a->lane) ? LANES_RETRY_MS
                                                                  : gateway_retry_after_ms(gw);
 }
@@ -34,11 +34,10 @@ void submit_refuse_waiting(
         if (a->waiting)
                 door_leave(gw, a->waiting);
         while (a->readers) {
-                struct conn *c = a->readers->client->conn;
+                struct client *client = a->readers->client;
 
                 reader_remove(gw, a->readers);
-                native_error(c, answer_id(a), 0, code, text_view(message),
-                                retry_after_ms(gw, a, code));
+                client_refuse(client, answer_id(a), code, message, retry_after_ms(gw, a, code));
         }
         answer_unname(gw, a);
         answer_dirty(gw, a); /* the turn frees it */
@@ -47,7 +46,7 @@ void submit_refuse_waiting(
 /* ---- what is checked before anything is taken ---- */
 
 /* A name that is listed, or any name when "*" is. */
-static int model_check(const struct gateway *gw, struct mr_view model, struct native_error *error) {
+static int model_check(const struct gateway *gw, struct mr_view model, struct ask_error *error) {
         const struct settings_models *models = &gw->w->settings->inference.models;
 
         for (uint32_t i = 0; i < models->n; i++) {
@@ -61,8 +60,8 @@ static int model_check(const struct gateway *gw, struct mr_view model, struct na
         if (model.n == 0 && models->n == 1)
                 return 0;
         if (model.n == 0)
-                return native_fail(error, MR_E_model_not_found, "model: none was named");
-        return native_fail(error, MR_E_model_not_found, "model: \"%.*s\" is not served here",
+                return ask_fail(error, MR_E_model_not_found, "model: none was named");
+        return ask_fail(error, MR_E_model_not_found, "model: \"%.*s\" is not served here",
                         (int)(model.n < 128 ? model.n : 128), model.p);
 }
 
@@ -158,14 +157,14 @@ static void join(struct gateway *gw, struct client *client, struct answer *a, co
 
         if (memcmp(a->digest, digest, sizeof(a->digest)) != 0) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
-                refuse(gw, client->conn, answer_id(a), MR_E_id_conflict,
+                refuse(gw, client, answer_id(a), MR_E_id_conflict,
                                 "id: it belongs to a request with other content");
                 return;
         }
         if (!r)
                 r = reader_add(gw, client, a, kind_of(ask), 0);
         if (!r) {
-                refuse(gw, client->conn, answer_id(a), MR_E_overloaded, "too many readers");
+                refuse(gw, client, answer_id(a), MR_E_overloaded, "too many readers");
                 return;
         }
         r->accepts++;
@@ -177,7 +176,7 @@ static void join(struct gateway *gw, struct client *client, struct answer *a, co
 static bool detach_refuse(struct gateway *gw, struct client *client, struct mr_view id) {
         if (!lookups_have_database(gw)) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
-                refuse(gw, client->conn, id, MR_E_invalid_request,
+                refuse(gw, client, id, MR_E_invalid_request,
                                 "detach: there is no database to keep the answer "
                                 "(stream.database: none)");
                 return true;
@@ -186,7 +185,7 @@ static bool detach_refuse(struct gateway *gw, struct client *client, struct mr_v
                 if (!lane_is_here(gw, lane) || !log_database_failed(&gw->w->logs[lane]))
                         continue;
                 counters_add(gw->w->counters, COUNTER_shed_database, 1);
-                refuse(gw, client->conn, id, MR_E_overloaded,
+                refuse(gw, client, id, MR_E_overloaded,
                                 "detach: the database cannot keep the answer now");
                 return true;
         }
@@ -195,9 +194,10 @@ static bool detach_refuse(struct gateway *gw, struct client *client, struct mr_v
 
 /* ---- the two ways in ---- */
 
-static void to_door(
-                struct gateway *gw, struct admit *ad, const uint8_t *frame, uint32_t frame_len) {
+static void to_door(struct gateway *gw, const struct client *client, struct admit *ad,
+                const uint8_t *frame, uint32_t frame_len) {
         struct door_wait wait = {.answer = ad->a,
+                        .dialect = client->dialect,
                         .frame = frame,
                         .frame_len = frame_len,
                         .lane = ad->lane,
@@ -222,14 +222,14 @@ static void run(struct gateway *gw, struct client *client, struct admit *ad, con
 
         if (!r) {
                 submit_refuse_waiting(gw, ad->a, MR_E_overloaded, "too many readers");
-                refuse(gw, client->conn, answer_id(ad->a), MR_E_overloaded, "too many readers");
+                refuse(gw, client, answer_id(ad->a), MR_E_overloaded, "too many readers");
                 return;
         }
         r->accepts = 1;
         if (lane_is_here(gw, ad->lane) && !door_occupied(gw, ad->lane, ad->ask->priority))
                 done = admit(gw, ad);
         if (done == ADMIT_WAIT) {
-                to_door(gw, ad, frame, frame_len);
+                to_door(gw, client, ad, frame, frame_len);
         } else if (done == ADMIT_REFUSED) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
                 submit_refuse_waiting(gw, ad->a, ad->error->code, ad->error->text);
@@ -239,7 +239,7 @@ static void run(struct gateway *gw, struct client *client, struct admit *ad, con
 void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 const struct lookup_frame *frame) {
         struct mr_view tenant = {client->tenant, client->tenant_len}, id = ask->id;
-        struct native_error error;
+        struct ask_error error;
         struct composed composed;
         struct admit ad = {.ask = ask,
                         .composed = &composed,
@@ -253,13 +253,13 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
 
         if (gw->w->draining) {
                 counters_add(gw->w->counters, COUNTER_shed_draining, 1);
-                refuse(gw, client->conn, id, MR_E_draining, "the daemon is shutting down");
+                refuse(gw, client, id, MR_E_draining, "the daemon is shutting down");
                 return;
         }
         if (compose(&gw->composer, ask, &composed, &error) ||
                         model_check(gw, composed.model, &error)) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
-                refuse(gw, client->conn, id, error.code, error.text);
+                refuse(gw, client, id, error.code, error.text);
                 return;
         }
         FAULT(gw->w, "on_record", composed.query.p, composed.query.n);
@@ -269,7 +269,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 ad.lane = (uint32_t)(XXH3_64bits(id.p, id.n) % gw->n_lanes);
         if (id.n == 0) {
                 if (id_make(gw, &ad.lane, made) < 0) {
-                        refuse(gw, client->conn, id, MR_E_internal, "no random bytes");
+                        refuse(gw, client, id, MR_E_internal, "no random bytes");
                         return;
                 }
                 ad.options = OPTION_ID_MADE;
@@ -287,8 +287,8 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
         }
         if (lane_is_down(gw, ad.lane)) {
                 counters_add(gw->w->counters, COUNTER_shed_down, 1);
-                native_error(client->conn, id, 0, MR_E_overloaded,
-                                text_view("a stage of the lane is down"), LANES_RETRY_MS);
+                client_refuse(client, id, MR_E_overloaded, "a stage of the lane is down",
+                                LANES_RETRY_MS);
                 return;
         }
         if (ask->options & OPTION_DETACH && detach_refuse(gw, client, id))
@@ -297,7 +297,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 ad.a = answer_new(gw, id_hash, tenant, id);
         if (!ad.a) {
                 counters_add(gw->w->counters, COUNTER_shed_door, 1);
-                refuse(gw, client->conn, id, MR_E_overloaded, "too many requests");
+                refuse(gw, client, id, MR_E_overloaded, "too many requests");
                 return;
         }
         ad.a->lane = ad.lane;
@@ -334,7 +334,7 @@ static bool moved_elsewhere(struct gateway *gw, struct door_entry *entry) {
 }
 
 int submit_waiting(struct gateway *gw, struct door_entry *entry) {
-        struct native_error error;
+        struct ask_error error;
         struct composed composed;
         struct ask ask;
         struct admit ad = {.a = entry->answer,
@@ -357,7 +357,7 @@ int submit_waiting(struct gateway *gw, struct door_entry *entry) {
                 return 1;
         if (moved_elsewhere(gw, entry))
                 return 0;
-        if (native_parse(entry->frame, entry->frame_len, &ask, &error) ||
+        if (entry->dialect->parse(entry->frame, entry->frame_len, &ask, &error) ||
                         compose(&gw->composer, &ask, &composed, &error)) {
                 submit_refuse_waiting(gw, ad.a, error.code, error.text);
                 return 0;

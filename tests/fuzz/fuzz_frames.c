@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "stages/gateway/compose.h"
+#include "stages/gateway/frames.h"
+#include "stages/gateway/native.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,7 +24,7 @@ static void built_check(const struct composed *made) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         struct msgpack_scanner s;
-        struct native_error error;
+        struct ask_error error;
         struct composed made;
         struct ask ask;
 

@@ -275,7 +275,7 @@ void rig_connect(struct rig *rig, struct rig_client *c) {
         int pair[2];
 
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-        ck_assert_int_eq(frames_adopt(&rig->gw->frames, pair[0]), 0);
+        ck_assert_int_eq(conn_adopt(rig->gw->socket, pair[0]), 0);
         c->fd = pair[1];
         ck_assert(msgpack_unpacker_init(&c->unpacker, 65536));
         msgpack_unpacked_init(&c->event);

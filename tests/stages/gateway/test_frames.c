@@ -76,7 +76,7 @@ START_TEST(a_frame_over_the_limit_is_skipped_and_the_connection_goes_on) {
                 rig_settle(&rig);
         }
         expect_alive();
-        ck_assert_uint_eq(rig.gw->frames.large_bytes, 0);
+        ck_assert_uint_eq(rig.gw->conns.large_bytes, 0);
 }
 END_TEST
 
@@ -84,7 +84,7 @@ START_TEST(a_map_that_claims_billions_of_members_closes_the_connection_without_m
         SAY("\xdf\xff\xff\xff\xff\xa2op");
         rig_expect_refusal(&rig, &a, "too_large", "far larger");
         ck_assert(rig_closed(&rig, &a));
-        ck_assert_uint_eq(rig.gw->frames.large_bytes, 0);
+        ck_assert_uint_eq(rig.gw->conns.large_bytes, 0);
 }
 END_TEST
 
@@ -101,7 +101,7 @@ START_TEST(large_frames_of_all_connections_together_are_bounded) {
                 rig_send(&many[i], junk, sizeof(junk));
                 rig_settle(&rig);
         }
-        ck_assert_uint_le(rig.gw->frames.large_bytes, rig.gw->frames.limits.total_bytes);
+        ck_assert_uint_le(rig.gw->conns.large_bytes, rig.gw->conns.total_bytes);
         for (int i = 0; i < 8; i++) {
                 const msgpack_object *event = NULL;
                 char byte;
@@ -113,8 +113,8 @@ START_TEST(large_frames_of_all_connections_together_are_bounded) {
         }
         ck_assert_int_gt(refused, 0);
         rig_settle(&rig);
-        ck_assert_uint_eq(rig.gw->frames.large_bytes, 0);
-        ck_assert_uint_eq(rig.gw->frames.n_conns, 1);
+        ck_assert_uint_eq(rig.gw->conns.large_bytes, 0);
+        ck_assert_uint_eq(rig.gw->conns.n[SURFACE_SOCKET], 1);
 }
 END_TEST
 
@@ -158,8 +158,8 @@ START_TEST(a_client_that_asks_and_never_reads_is_not_read_either) {
                 rig_settle(&rig);
         }
         ck_assert_uint_lt(sent, 19000u * 900); /* the socket filled up: nobody took it */
-        for (struct conn *c = rig.gw->frames.all; c; c = c->next)
-                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 8 * FRAMES_OUT_SOFT);
+        for (struct conn *c = rig.gw->conns.all; c; c = c->next)
+                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 8 * CONN_OUT_SOFT);
         for (size_t i = 0; i < sent / 9; i++)
                 rig_expect(&rig, &a, "pong");
 }
@@ -182,7 +182,7 @@ START_TEST(a_large_answer_grows_the_output_and_gives_it_back) {
                         sizeof(text) - 1);
         rig_expect(&rig, &a, "done");
         rig_settle(&rig);
-        ck_assert_uint_le(rig.gw->frames.all->out[0].cap, FRAMES_OUT);
+        ck_assert_uint_le(rig.gw->conns.all->out[0].cap, CONN_OUT);
 }
 END_TEST
 
@@ -199,7 +199,7 @@ START_TEST(an_abort_at_every_byte_leaves_nothing_behind) {
                 rig_disconnect(&c);
                 rig_settle(&rig);
         }
-        ck_assert_uint_eq(rig.gw->frames.n_conns, 1);
+        ck_assert_uint_eq(rig.gw->conns.n[SURFACE_SOCKET], 1);
         ck_assert_uint_eq(rig.gw->readers.n, 0);
 }
 END_TEST

@@ -6,6 +6,7 @@
 
 #include "stages/engines/json/json.h"
 #include "stages/gateway/compose.h"
+#include "stages/gateway/native.h"
 
 static struct composer composer;
 
@@ -40,7 +41,7 @@ static void member(const char *name, const char *value) {
 }
 
 static struct ask ask;
-static struct native_error error;
+static struct ask_error error;
 
 static int parse(void) {
         return native_parse((const uint8_t *)out.data, (uint32_t)out.size, &ask, &error);

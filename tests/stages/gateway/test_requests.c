@@ -119,7 +119,7 @@ START_TEST(a_refused_submit_is_not_remembered) {
 END_TEST
 
 START_TEST(an_id_of_another_user_is_not_known) {
-        struct client *other = ((struct conn *)rig.gw->frames.all)->user;
+        struct client *other = ((struct conn *)rig.gw->conns.all)->user;
 
         answer_one("mine", "x");
         other->tenant_len = (uint32_t)snprintf(
@@ -731,8 +731,8 @@ START_TEST(a_client_that_does_not_read_only_holds_up_itself) {
         rig_done(&rig, 0, r, 601);
         rig_expect(&rig, &b, "done");
         /* Its output is bounded although it has read nothing of 1.2 MB. */
-        for (struct conn *c = rig.gw->frames.all; c; c = c->next)
-                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 4 * FRAMES_OUT_SOFT);
+        for (struct conn *c = rig.gw->conns.all; c; c = c->next)
+                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 4 * CONN_OUT_SOFT);
         ck_assert_uint_eq(rig.gw->table.n_open, 0); /* and the slot is closed all the same */
         rig_expect(&rig, &a, "accepted");
         for (uint64_t i = 1; i <= 600; i++)

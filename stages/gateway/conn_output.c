@@ -7,50 +7,90 @@
 
 #include "stages/common/clock.h"
 #include "stages/common/log.h"
-#include "stages/gateway/frames_conn.h"
+#include "stages/gateway/conn_own.h"
 
 /* An answer of a fast model comes sooner than this, and then one send carries it all; a slow one's
  * client learns this much later that it was accepted. */
-#define FRAMES_LATER_NS (5 * NS_PER_MS)
+#define CONN_LATER_NS (5 * NS_PER_MS)
 
-void conn_out_shrink(struct conn_out *out) {
-        if (out->at == out->small)
-                return;
-        free(out->at);
-        out->at = out->small;
-        out->cap = FRAMES_OUT;
+/* ---- buffers ---- */
+
+/* A buffer that nobody has: its first bytes lead to the next one. */
+struct conn_spare {
+        struct conn_spare *next;
+};
+
+static uint8_t *buffer_take(struct conns *cs, uint64_t cap) {
+        struct conn_spare *spare = cap == CONN_OUT ? cs->spare : NULL;
+
+        if (!spare)
+                return cap > UINT32_MAX ? NULL : malloc(cap);
+        cs->spare = spare->next;
+        cs->n_spare--;
+        return (uint8_t *)spare;
+}
+
+void conn_out_drop(struct conns *cs, struct conn_out *out) {
+        if (out->cap == CONN_OUT && cs->n_spare < CONN_SPARE_MAX) {
+                struct conn_spare *spare = (struct conn_spare *)out->at;
+
+                spare->next = cs->spare;
+                cs->spare = spare;
+                cs->n_spare++;
+        } else {
+                free(out->at);
+        }
+        *out = (struct conn_out){0};
+}
+
+void conns_spare_free(struct conns *cs) {
+        while (cs->spare) {
+                struct conn_spare *spare = cs->spare;
+
+                cs->spare = spare->next;
+                free(spare);
+        }
+        cs->n_spare = 0;
 }
 
 uint32_t conn_pending(const struct conn *c) {
         return c->out[c->filling].len + c->out[!c->filling].len - c->sent;
 }
 
-uint8_t *frames_reserve(struct conn *c, uint32_t n) {
+/* The buffer gets larger, or there was none. */
+static bool output_grow(struct conn *c, uint64_t need) {
         struct conn_out *out = &c->out[c->filling];
-        uint64_t need = (uint64_t)out->len + n, cap = out->cap;
+        uint64_t cap = out->cap ? out->cap : CONN_OUT;
+        uint32_t len = out->len;
         uint8_t *more;
 
-        if (c->state == CONN_CLOSING)
-                return NULL;
-        if (need <= cap)
-                return out->at + out->len;
         while (cap < need)
                 cap *= 2;
-        more = cap > UINT32_MAX ? NULL : malloc(cap);
+        more = buffer_take(c->conns, cap);
         if (!more) {
                 log_error("connection_dropped", "reason=no_memory bytes=%llu",
                                 (unsigned long long)cap);
                 conn_close(c);
-                return NULL;
+                return false;
         }
-        memcpy(more, out->at, out->len);
-        conn_out_shrink(out);
-        out->at = more;
-        out->cap = (uint32_t)cap;
+        if (out->at) {
+                memcpy(more, out->at, len);
+                conn_out_drop(c->conns, out);
+        }
+        *out = (struct conn_out){.at = more, .len = len, .cap = (uint32_t)cap};
+        return true;
+}
+
+uint8_t *conn_reserve(struct conn *c, uint32_t n) {
+        struct conn_out *out = &c->out[c->filling];
+        uint64_t need = (uint64_t)out->len + n;
+
+        if (c->state == CONN_CLOSING || (need > out->cap && !output_grow(c, need)))
+                return NULL;
         return out->at + out->len;
 }
 
-void frames_wrote(struct conn *c, uint32_t n) {
+void conn_wrote(struct conn *c, uint32_t n) {
         c->out[c->filling].len += n;
         conn_dirty(c);
 }
@@ -58,7 +98,7 @@ void frames_wrote(struct conn *c, uint32_t n) {
 /* ---- output that waits a little ---- */
 
 void conn_later_end(struct conn *c) {
-        struct frames *f = c->frames;
+        struct conns *cs = c->conns;
 
         if (!c->later_self)
                 return;
@@ -66,38 +106,38 @@ void conn_later_end(struct conn *c) {
         if (c->later_next)
                 c->later_next->later_self = c->later_self;
         c->later_self = NULL;
-        if (!f->later)
-                loop_timer_clear(f->loop, &f->later_due);
+        if (!cs->later)
+                loop_timer_clear(cs->loop, &cs->later_due);
 }
 
-void frames_wrote_later(struct conn *c, uint32_t n) {
-        struct frames *f = c->frames;
+void conn_wrote_later(struct conn *c, uint32_t n) {
+        struct conns *cs = c->conns;
 
         c->out[c->filling].len += n;
         if (c->dirty || c->later_self)
                 return;
-        if (!f->later)
-                loop_timer_set(f->loop, &f->later_due, loop_now_ns(f->loop) + FRAMES_LATER_NS);
-        c->later_next = f->later;
-        c->later_self = &f->later;
-        if (f->later)
-                f->later->later_self = &c->later_next;
-        f->later = c;
+        if (!cs->later)
+                loop_timer_set(cs->loop, &cs->later_due, loop_now_ns(cs->loop) + CONN_LATER_NS);
+        c->later_next = cs->later;
+        c->later_self = &cs->later;
+        if (cs->later)
+                cs->later->later_self = &c->later_next;
+        cs->later = c;
 }
 
-void frames_on_later(struct loop_timer *timer) {
-        struct frames *f = timer->owner;
+void conns_on_later(struct loop_timer *timer) {
+        struct conns *cs = timer->owner;
 
-        while (f->later) {
-                conn_dirty(f->later);
-                conn_later_end(f->later);
+        while (cs->later) {
+                conn_dirty(cs->later);
+                conn_later_end(cs->later);
         }
 }
 
 /* ---- sending ---- */
 
-bool frames_room(struct conn *c) {
-        if (c->state == CONN_CLOSING || conn_pending(c) < FRAMES_OUT_SOFT)
+bool conn_room(struct conn *c) {
+        if (c->state == CONN_CLOSING || conn_pending(c) < CONN_OUT_SOFT)
                 return true;
         c->stalled = true;
         return false;
@@ -105,11 +145,11 @@ bool frames_room(struct conn *c) {
 
 /* Output has gone out: what waited for its room goes on. */
 static void output_left(struct conn *c) {
-        if (conn_pending(c) >= FRAMES_OUT_SOFT / 2)
+        if (conn_pending(c) >= CONN_OUT_SOFT / 2)
                 return;
         if (c->stalled) {
                 c->stalled = false;
-                c->frames->ops->writable(c);
+                c->protocol->writable(c);
         }
         if (c->in_len > 0)
                 conn_ready(c); /* input may have waited for the output */
@@ -122,11 +162,11 @@ static struct conn_out *output_next(struct conn *c) {
 
         if (c->sent < out->len)
                 return out;
-        c->sent = out->len = 0;
-        conn_out_shrink(out);
+        c->sent = 0;
+        if (out->at)
+                conn_out_drop(c->conns, out);
         if (c->out[c->filling].len == 0) {
                 conn_later_end(c);
-                c->filling = !c->filling; /* that one is in the cache */
                 return NULL;
         }
         c->filling = !c->filling;
@@ -153,7 +193,7 @@ static void send_more(struct conn *c) {
                 some = some || n > 0;
                 c->sent += n > 0 ? (uint32_t)n : 0;
                 if (n < (ssize_t)left) {
-                        loop_send(c->frames->loop, &c->send_op, c->fd, out->at + c->sent,
+                        loop_send(c->conns->loop, &c->send_op, c->fd, out->at + c->sent,
                                         out->len - c->sent);
                         break;
                 }
@@ -180,10 +220,10 @@ void conn_on_sent(struct loop_op *op, int res, uint32_t cqe_flags) {
         output_left(c);
 }
 
-void frames_output(struct frames *f) {
-        struct conn *c = f->dirty;
+void conns_output(struct conns *cs) {
+        struct conn *c = cs->dirty;
 
-        f->dirty = NULL;
+        cs->dirty = NULL;
         while (c) {
                 struct conn *next = c->dirty_next;
 
