@@ -69,8 +69,10 @@ static void woken(void) {
                 read_response(req);
 }
 
-/* Its thread is the database's own business: what is stepped through is the loop's. */
+/* Its thread is the database's own business: what is stepped through is the loop's. And stepping may take
+ * longer than finished responses are kept. */
 static void settings(struct settings *s) {
+        s->stream.response_ttl_s = 30 * 24 * 3600;
         free(s->stream.database);
         s->stream.database = strdup("none");
 }
