@@ -58,7 +58,7 @@ uint32_t openai_error_bound(const struct openai_error *error) {
 
 static void put_string(struct json_buf *b, struct mr_view text) {
         json_put(b, "\"", 1);
-        openai_put_text(b, text);
+        json_put_mended(b, text.p, text.n);
         json_put(b, "\"", 1);
 }
 

@@ -8,7 +8,6 @@
 #define CHOICE_FIXED 64u   /* of a choice that only extra has */
 #define SOURCE_FIXED 192u  /* names and numbers of one source */
 #define TOOL_FIXED 128u
-#define REPLACEMENT "\xef\xbf\xbd"
 
 static struct mr_view view(const char *text) {
         return (struct mr_view){text, (uint32_t)strlen(text)};
@@ -19,19 +18,6 @@ static bool is_text(struct mr_view v, const char *text) {
 }
 
 /* ---- text ---- */
-
-void openai_put_text(struct json_buf *b, struct mr_view text) {
-        while (text.n > 0) {
-                uint32_t good = json_utf8_bad(text.p, text.n);
-
-                json_put_escaped(b, text.p, good);
-                if (good == text.n)
-                        return;
-                json_put_text(b, REPLACEMENT);
-                text.p += good + 1;
-                text.n -= good + 1;
-        }
-}
 
 uint32_t openai_text_piece_bound(struct mr_view text) {
         uint32_t more = 0;
@@ -48,7 +34,7 @@ uint32_t openai_text_piece_bound(struct mr_view text) {
 
 static void put_string(struct json_buf *b, struct mr_view text) {
         json_put(b, "\"", 1);
-        openai_put_text(b, text);
+        json_put_mended(b, text.p, text.n);
         json_put(b, "\"", 1);
 }
 
@@ -66,7 +52,7 @@ uint32_t openai_head_bound(const struct openai_answer *answer) {
 
 void openai_put_head(struct json_buf *b, const struct openai_answer *answer, const char *object) {
         json_put_text(b, answer->kind == OPENAI_CHAT ? "{\"id\":\"chatcmpl-" : "{\"id\":\"cmpl-");
-        openai_put_text(b, answer->id);
+        json_put_mended(b, answer->id.p, answer->id.n);
         json_put_text(b, "\",\"object\":\"");
         json_put_text(b, object);
         json_put_text(b, "\",\"created\":");
@@ -164,7 +150,7 @@ void openai_text_begin(
 }
 
 void openai_text_piece(struct json_buf *b, struct mr_view text) {
-        openai_put_text(b, text);
+        json_put_mended(b, text.p, text.n);
 }
 
 void openai_text_end(
@@ -234,7 +220,7 @@ static void put_text_member(struct json_buf *b, const struct openai_answer *answ
                 const struct record *delta) {
         comma(b);
         json_put_text(b, text_member(answer, delta));
-        openai_put_text(b, delta->text);
+        json_put_mended(b, delta->text.p, delta->text.n);
         json_put(b, "\"", 1);
 }
 

@@ -102,8 +102,6 @@ void openai_model(struct json_buf *b, struct mr_view name, uint64_t created);
 /* {"id":…,"object":…,"created":…,"model":… */
 void openai_put_head(
                 struct json_buf *b, const struct openai_answer *answer, const char *object);
-/* Text as the inside of a JSON string. */
-void openai_put_text(struct json_buf *b, struct mr_view text);
 /* "usage":{…}, the backend's own object when the record has it. */
 void openai_put_usage(struct json_buf *b, const struct record *done);
 /* ,"sources":[…]; nothing when there are none. */

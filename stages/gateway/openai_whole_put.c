@@ -19,7 +19,7 @@ static void put_string(struct json_buf *b, const struct openai_whole *w, struct 
         for (uint32_t at = chain.first; at; at = w->pieces[at - 1].next) {
                 const struct whole_piece *piece = &w->pieces[at - 1];
 
-                openai_put_text(b, (struct mr_view){w->bytes + piece->off, piece->len});
+                json_put_mended(b, w->bytes + piece->off, piece->len);
         }
         json_put(b, "\"", 1);
 }
@@ -132,7 +132,7 @@ static void put_finish_reason(struct json_buf *b, const struct openai_whole *w,
                 return;
         }
         json_put(b, "\"", 1);
-        openai_put_text(b, openai_finish_reason(done));
+        json_put_mended(b, openai_finish_reason(done).p, openai_finish_reason(done).n);
         json_put(b, "\"", 1);
 }
 

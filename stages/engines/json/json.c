@@ -60,6 +60,19 @@ void json_put_escaped(struct json_buf *b, const char *p, uint32_t n) {
         json_put(b, p + plain, n - plain);
 }
 
+void json_put_mended(struct json_buf *b, const char *p, uint32_t n) {
+        while (n > 0) {
+                uint32_t good = json_utf8_bad(p, n);
+
+                json_put_escaped(b, p, good);
+                if (good == n)
+                        return;
+                json_put_text(b, "\xef\xbf\xbd");
+                p += good + 1;
+                n -= good + 1;
+        }
+}
+
 void json_put_string(struct json_buf *b, const char *p, uint32_t n) {
         json_put(b, "\"", 1);
         json_put_escaped(b, p, n);

@@ -24,6 +24,8 @@ void json_put(struct json_buf *b, const char *p, uint32_t n);
 void json_put_text(struct json_buf *b, const char *text); /* a C string, as it stands */
 /* The inside of a JSON string; grows by at most JSON_ESCAPE_GROWTH. */
 void json_put_escaped(struct json_buf *b, const char *p, uint32_t n);
+/* The same for what may not be UTF-8: U+FFFD for each byte that is wrong. */
+void json_put_mended(struct json_buf *b, const char *p, uint32_t n);
 /* A JSON string with its quotes; p must be UTF-8 (json_utf8_bad() says so). */
 void json_put_string(struct json_buf *b, const char *p, uint32_t n);
 void json_put_u64(struct json_buf *b, uint64_t v);
