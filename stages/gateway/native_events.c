@@ -1,45 +1,21 @@
 #include <string.h>
 
-#include "shm/admission.h"
 #include "stages/common/pack.h"
 #include "stages/gateway/collect.h"
 #include "stages/gateway/gateway.h"
 #include "stages/gateway/native.h"
+#include "stages/gateway/native_put.h"
 
-/* What an event takes beyond the texts in it: names of members, numbers, an id. */
-#define EVENT_BOUND (512u + ADMISSION_ID_MAX)
-/* Names of the members of one source. */
-#define SOURCE_BOUND 64u
-
-/* Names are constants: their heads and copies are made when this is compiled. */
-#define put_name(w, name) pack_str(w, (struct mr_view){name, (uint32_t)__builtin_strlen(name)})
-
-static inline void put_number(struct pack_buf *w, const char *name, uint64_t v) {
-        put_name(w, name);
-        pack_uint(w, v);
-}
-
-static inline void put_member(struct pack_buf *w, const char *name, struct mr_view text) {
-        put_name(w, name);
-        pack_str(w, text);
-}
-
-/* {"ev":name (,"id":id) ... with `members` more to come. False: the connection is gone. */
-static inline bool event_begin(struct pack_buf *w, struct conn *c, const char *name,
-                struct mr_view id, uint32_t members, uint32_t bytes) {
+/* Room for one event. False: the connection is gone. */
+static bool begin(struct pack_buf *w, struct conn *c, uint32_t bytes) {
         uint8_t *to = conn_reserve(c, bytes);
 
-        if (!to)
-                return false;
-        pack_buf_init(w, to, bytes);
-        pack_map(w, 1 + (id.n > 0) + members);
-        put_member(w, "ev", (struct mr_view){name, (uint32_t)strlen(name)});
-        if (id.n > 0)
-                put_member(w, "id", id);
-        return true;
+        if (to)
+                pack_buf_init(w, to, bytes);
+        return to != NULL;
 }
 
-static void event_end(struct pack_buf *w, struct conn *c) {
+static void end(struct pack_buf *w, struct conn *c) {
         if (!w->full)
                 conn_wrote(c, w->len);
 }
@@ -47,224 +23,52 @@ static void event_end(struct pack_buf *w, struct conn *c) {
 void native_pong(struct conn *c) {
         struct pack_buf w;
 
-        if (event_begin(&w, c, "pong", (struct mr_view){0}, 0, EVENT_BOUND))
-                event_end(&w, c);
+        if (!begin(&w, c, NATIVE_EVENT_BOUND))
+                return;
+        native_put_begin(&w, "pong", (struct mr_view){0}, 0);
+        end(&w, c);
 }
 
 /* more: one send and one wake-up of the client less. */
 static void native_accepted(struct client *client, const struct answer *a, bool more) {
         struct pack_buf w;
 
-        if (!event_begin(&w, client->conn, "accepted", answer_id(a), 1, EVENT_BOUND))
+        if (!begin(&w, client->conn, NATIVE_EVENT_BOUND))
                 return;
-        put_number(&w, "lane", a->lane);
+        native_put_accepted(&w, answer_id(a), a->lane);
         if (more)
                 conn_wrote_later(client->conn, w.len);
         else
-                event_end(&w, client->conn);
+                end(&w, client->conn);
 }
 
 static void native_cancelled(struct client *client, struct mr_view id) {
         struct pack_buf w;
 
-        if (event_begin(&w, client->conn, "cancelled", id, 0, EVENT_BOUND))
-                event_end(&w, client->conn);
-}
-
-/* The members that an error has everywhere: an event of its own, or within a result. */
-#define ERROR_MEMBERS 5u
-static void put_error(struct pack_buf *w, enum mr_error code, struct mr_view message,
-                uint64_t retry_after_ms) {
-        const char *name = mr_error_name(code);
-
-        put_member(w, "code", (struct mr_view){name, (uint32_t)strlen(name)});
-        put_number(w, "status", mr_error_status(code));
-        put_member(w, "message", message);
-        put_name(w, "retry_after_ms");
-        if (retry_after_ms == ASK_NO_RETRY)
-                msgpack_pack_nil(&w->pk);
-        else
-                pack_uint(w, retry_after_ms);
-        put_name(w, "retryable");
-        pack_bool(w, mr_error_retryable(code));
+        if (!begin(&w, client->conn, NATIVE_EVENT_BOUND))
+                return;
+        native_put_begin(&w, "cancelled", id, 0);
+        end(&w, client->conn);
 }
 
 static void native_error(struct client *client, struct mr_view id, uint64_t seq,
                 enum mr_error code, struct mr_view message, uint64_t retry_after_ms) {
-        struct conn *c = client->conn;
         struct pack_buf w;
 
-        if (!event_begin(&w, c, "error", id, ERROR_MEMBERS + (seq > 0), EVENT_BOUND + message.n))
+        if (!begin(&w, client->conn, NATIVE_EVENT_BOUND + message.n))
                 return;
-        if (seq > 0)
-                put_number(&w, "seq", seq);
-        put_error(&w, code, message, retry_after_ms);
-        event_end(&w, c);
-}
-
-/* ---- events of the log ---- */
-
-static enum mr_error error_code(const struct record *r) {
-        if (!(r->has & HAS(code)) || r->code == MR_E_none || r->code >= MR_ERRORS_N)
-                return MR_E_internal;
-        return (enum mr_error)r->code;
-}
-
-static void put_record_error(struct pack_buf *w, const struct record *r) {
-        const char *name = mr_error_name(error_code(r));
-        struct mr_view message = {name, (uint32_t)strlen(name)};
-
-        if (r->has & HAS(message))
-                message = r->message;
-        put_error(w, error_code(r), message,
-                        r->has & HAS(retry_after_ms) ? r->retry_after_ms : ASK_NO_RETRY);
-}
-
-static void put_usage(struct pack_buf *w, const struct record *r) {
-        uint64_t prompt = r->has & HAS(prompt_tokens) ? r->prompt_tokens : 0;
-        uint64_t completion = r->has & HAS(completion_tokens) ? r->completion_tokens : 0;
-
-        put_name(w, "usage");
-        pack_map(w, 3);
-        put_number(w, "prompt_tokens", prompt);
-        put_number(w, "completion_tokens", completion);
-        put_number(w, "total_tokens",
-                        r->has & HAS(total_tokens) ? r->total_tokens : prompt + completion);
-}
-
-/* An array of arrays in the record, an array of maps for the client. What has another form is left
- * out: another process wrote it. */
-static void put_sources(struct pack_buf *w, const struct record *r) {
-        static const char *const names[] = {"n", "id", "title", "url", "start", "end", "cited"};
-        const uint32_t n_names = sizeof(names) / sizeof(names[0]);
-        const msgpack_object *all = r->has & HAS(sources) ? r->sources : NULL;
-        uint32_t n = all && all->type == MSGPACK_OBJECT_ARRAY ? all->via.array.size : 0;
-
-        put_name(w, "sources");
-        msgpack_pack_array(&w->pk, n);
-        for (uint32_t i = 0; i < n; i++) {
-                const msgpack_object *one = &all->via.array.ptr[i];
-                uint32_t m = one->type == MSGPACK_OBJECT_ARRAY ? one->via.array.size : 0;
-
-                m = m < n_names ? m : n_names;
-                pack_map(w, m);
-                for (uint32_t k = 0; k < m; k++) {
-                        const msgpack_object *value = &one->via.array.ptr[k];
-
-                        put_name(w, names[k]);
-                        if (k + 1 == n_names && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
-                                pack_bool(w, value->via.u64 != 0);
-                        else
-                                msgpack_pack_object(&w->pk, *value);
-                }
-        }
-}
-
-static uint32_t sources_bound(const struct record *r) {
-        if (!(r->has & HAS(sources)) || r->sources->type != MSGPACK_OBJECT_ARRAY)
-                return 0;
-        return r->sources->via.array.size * SOURCE_BOUND;
-}
-
-static void put_timing(struct pack_buf *w, const struct record *r) {
-        const struct {
-                const char *name;
-                uint64_t has, us;
-        } times[] = {
-                        {"rag", 0,
-                                        r->has & HAS(rag_us)
-                                                        ? r->rag_us
-                                                        : 0}, /* always: 0 when nothing was asked */
-                        {"assemble", HAS(assemble_us), r->assemble_us},
-                        {"inference", HAS(inference_us), r->inference_us},
-                        {"first_token", HAS(ttft_us), r->ttft_us},
-                        {"post", HAS(post_us), r->post_us},
-        };
-        const size_t n_times = sizeof(times) / sizeof(times[0]);
-        uint32_t n = 0;
-
-        for (size_t i = 0; i < n_times; i++)
-                n += !times[i].has || (r->has & times[i].has);
-        put_name(w, "timing_us");
-        pack_map(w, n);
-        for (size_t i = 0; i < n_times; i++)
-                if (!times[i].has || (r->has & times[i].has))
-                        put_number(w, times[i].name, times[i].us);
-}
-
-static struct mr_view finish_reason(const struct record *r) {
-        return r->has & HAS(finish_reason) ? r->finish_reason : (struct mr_view){"stop", 4};
-}
-
-static void put_done(struct pack_buf *w, const struct record *r) {
-        put_member(w, "finish_reason", finish_reason(r));
-        put_usage(w, r);
-        put_sources(w, r);
-        put_timing(w, r);
-}
-
-/* What makes a delta something else than text of the first choice. */
-static uint32_t kind_members(const struct record *r) {
-        return ((r->has & HAS(choice)) && r->choice > 0) + ((r->has & HAS(delta_kind)) != 0);
-}
-
-static void put_kind(struct pack_buf *w, const struct record *r) {
-        if ((r->has & HAS(choice)) && r->choice > 0)
-                put_number(w, "choice", r->choice);
-        if (r->has & HAS(delta_kind))
-                put_member(w, "kind", r->delta_kind);
-}
-
-/* Members of a backend's chunk that nobody here knows, as one JSON object. */
-static void put_extra(struct pack_buf *w, struct mr_view members) {
-        put_name(w, "extra");
-        pack_str_head(w, members.n + 2);
-        pack_byte(w, '{');
-        pack_bytes(w, members.p, members.n);
-        pack_byte(w, '}');
-}
-
-static void put_delta(struct pack_buf *w, const struct record *r) {
-        put_kind(w, r);
-        if (r->has & HAS(text))
-                put_member(w, "text", r->text);
-        if (r->has & HAS(tool)) {
-                put_name(w, "tool");
-                msgpack_pack_object(&w->pk, *r->tool);
-        }
-        if (r->has & HAS(extra))
-                put_extra(w, r->extra);
-}
-
-static uint32_t delta_members(const struct record *r) {
-        return kind_members(r) + ((r->has & HAS(text)) != 0) + ((r->has & HAS(tool)) != 0) +
-               ((r->has & HAS(extra)) != 0);
+        native_put_error(&w, id, seq, code, message, retry_after_ms);
+        end(&w, client->conn);
 }
 
 static void native_event(struct client *client, const struct answer *a,
                 const struct log_event_head *head, const struct record *record) {
-        struct mr_view id = answer_id(a);
-        struct conn *c = client->conn;
-        uint32_t bytes = EVENT_BOUND + head->len + sources_bound(record);
         struct pack_buf w;
-        bool ok;
 
-        if (head->type == RECORD_DELTA)
-                ok = event_begin(&w, c, "delta", id, 1 + delta_members(record), bytes);
-        else if (head->type == RECORD_DONE)
-                ok = event_begin(&w, c, "done", id, 1 + 4, bytes);
-        else
-                ok = event_begin(&w, c, "error", id, 1 + ERROR_MEMBERS, bytes);
-        if (!ok)
+        if (!begin(&w, client->conn, native_event_bound(head, record)))
                 return;
-        put_number(&w, "seq", head->seq);
-        if (head->type == RECORD_DELTA)
-                put_delta(&w, record);
-        else if (head->type == RECORD_DONE)
-                put_done(&w, record);
-        else
-                put_record_error(&w, record);
-        event_end(&w, c);
+        native_put_event(&w, answer_id(a), head, record);
+        end(&w, client->conn);
 }
 
 /* ---- texts from several events ---- */
@@ -273,17 +77,11 @@ static bool native_text_delta(struct dialect_text *t, struct client *client,
                 const struct answer *a, uint64_t first, uint64_t seq, const struct record *like,
                 uint32_t text_bytes) {
         uint32_t kind_bytes = like->has & HAS(delta_kind) ? like->delta_kind.n : 0;
-        struct pack_buf *w = &t->w.pack;
 
         t->client = client;
-        if (!event_begin(w, client->conn, "delta", answer_id(a), 3 + kind_members(like),
-                            EVENT_BOUND + kind_bytes + text_bytes))
+        if (!begin(&t->w.pack, client->conn, NATIVE_EVENT_BOUND + kind_bytes + text_bytes))
                 return false;
-        put_number(w, "seq", seq);
-        put_number(w, "first", first);
-        put_kind(w, like);
-        put_name(w, "text");
-        pack_str_head(w, text_bytes);
+        native_put_text_head(&t->w.pack, answer_id(a), first, seq, like, text_bytes);
         return true;
 }
 
@@ -293,36 +91,10 @@ static void native_text_piece(struct dialect_text *t, struct mr_view text) {
 
 static void native_text_end(struct dialect_text *t, const struct record *like) {
         (void)like; /* its choice and kind stand before the text */
-        event_end(&t->w.pack, t->client->conn);
+        end(&t->w.pack, t->client->conn);
 }
 
 /* ---- results ---- */
-
-#define RESULT_REST 4u /* finish_reason, usage, sources, error */
-
-static void put_nil(struct pack_buf *w, const char *name) {
-        put_name(w, name);
-        msgpack_pack_nil(&w->pk);
-}
-
-static void put_rest(struct pack_buf *w, uint16_t type, const struct record *terminal) {
-        if (type == RECORD_DONE) {
-                put_member(w, "finish_reason", finish_reason(terminal));
-                put_usage(w, terminal);
-                put_sources(w, terminal);
-        } else {
-                put_nil(w, "finish_reason");
-                put_nil(w, "usage");
-                put_nil(w, "sources");
-        }
-        if (type == RECORD_ERROR) {
-                put_name(w, "error");
-                pack_map(w, ERROR_MEMBERS);
-                put_record_error(w, terminal);
-        } else {
-                put_nil(w, "error");
-        }
-}
 
 static int native_result(struct gateway *gw, struct client *client, const struct answer *a,
                 const struct log_cursor *from) {
@@ -337,12 +109,10 @@ static int native_result(struct gateway *gw, struct client *client, const struct
                 return LOG_E_GONE;
         if (from)
                 status = collect_status(a, &whole);
-        if (!event_begin(&w, client->conn, "result", answer_id(a), 2 + RESULT_REST,
-                            2 * EVENT_BOUND + (uint32_t)whole.text_bytes + whole.rest_bytes))
+        if (!begin(&w, client->conn,
+                            2 * NATIVE_EVENT_BOUND + (uint32_t)whole.text_bytes + whole.rest_bytes))
                 return 0;
-        put_member(&w, "status", (struct mr_view){status, (uint32_t)strlen(status)});
-        put_name(&w, "text");
-        pack_str_head(&w, (uint32_t)whole.text_bytes);
+        native_put_result_head(&w, answer_id(a), status, (uint32_t)whole.text_bytes);
         for (uint64_t i = 0; i < whole.events; i++) {
                 struct log_event_head head;
 
@@ -352,8 +122,8 @@ static int native_result(struct gateway *gw, struct client *client, const struct
                 if (collect_is_text(&head, &record))
                         pack_bytes(&w, record.text.p, record.text.n);
         }
-        put_rest(&w, whole.type, &record);
-        event_end(&w, client->conn);
+        native_put_result_rest(&w, whole.type, &record);
+        end(&w, client->conn);
         return 0;
 }
 
