@@ -76,9 +76,10 @@ struct channel_bell {
 };
 
 enum channel_listener_kind { LISTENER_SOCKET = 1, LISTENER_TELEMETRY = 2, LISTENER_HTTP = 3 };
+#define HTTP_LISTENERS_MAX 16u /* as many as http.listen may name */
 struct channel_listener {
         uint32_t kind;
-        uint32_t rsv;
+        uint32_t index; /* HTTP: which one of http.listen; else 0 */
 };
 
 struct channel_lane {

@@ -87,6 +87,13 @@ struct worker_out {
         uint64_t want_bytes; /* of together so many bytes; as ring_tx_room() was asked */
 };
 
+/* A listener for HTTP, which does not block. What it accepts has its options (sockets.c of the
+ * supervisor): no delay, little unsent data in the kernel, an end for peers that take nothing. */
+struct worker_http {
+        int fd;
+        uint32_t index; /* settings->http.listen.v[index] is its address */
+};
+
 struct worker {
         const struct stage_ops *ops;
         void *stage; /* the stage's own state */
@@ -124,7 +131,9 @@ struct worker {
         const struct side_shm *all_sides[PROCS_MAX];        /* telemetry */
 
         int bells[PROCS_MAX]; /* -1: not a neighbour */
-        int listeners[4];     /* by enum channel_listener_kind; -1: none */
+        int listeners[4];     /* by enum channel_listener_kind, but for HTTP; -1: none */
+        struct worker_http http[HTTP_LISTENERS_MAX]; /* gateway */
+        uint32_t n_http;
         int lock_fd;          /* of the instance lock: held open, never used */
         bool draining;
         bool closing; /* CHANNEL_CLOSE came */

@@ -295,12 +295,26 @@ static int on_bell(struct setup *s, const void *bytes, uint32_t len, int *fd) {
         return bell.proc < PROCS_MAX ? keep_fd(s, &s->w->bells[bell.proc], fd) : -EPROTO;
 }
 
+static int keep_http(struct setup *s, uint32_t index, int *fd) {
+        struct worker *w = s->w;
+        struct worker_http *http = &w->http[w->n_http];
+
+        if (w->n_http == HTTP_LISTENERS_MAX)
+                return -EPROTO;
+        *http = (struct worker_http){.fd = -1, .index = index};
+        int r = keep_fd(s, &http->fd, fd);
+        w->n_http += r == 0;
+        return r;
+}
+
 static int on_listener(struct setup *s, const void *bytes, uint32_t len, int *fd) {
         struct channel_listener listener;
 
         if (len != sizeof(listener))
                 return -EPROTO;
         memcpy(&listener, bytes, len);
+        if (listener.kind == LISTENER_HTTP)
+                return keep_http(s, listener.index, fd);
         if (listener.kind >= sizeof(s->w->listeners) / sizeof(s->w->listeners[0]))
                 return -EPROTO;
         return keep_fd(s, &s->w->listeners[listener.kind], fd);
@@ -413,34 +427,6 @@ static int map_rings(struct setup *s) {
         return 0;
 }
 
-int worker_attach_out(struct worker *w, struct worker_out *out) {
-        struct ring_map map = out->tx.map;
-        int r = ring_tx_attach(&out->tx, &map, w->bells[out->ring->to]);
-
-        if (r == -EBADMSG)
-                worker_name_lane(w, out->ring->lane);
-        return r;
-}
-
-int worker_attach_in(struct worker *w, struct worker_in *in, bool blame) {
-        struct ring_map map = in->rx.map;
-        int r = ring_rx_attach(&in->rx, &map, w->bells[in->ring->from], blame);
-
-        if (r == -EBADMSG)
-                worker_name_lane(w, in->ring->lane);
-        return r;
-}
-
-int worker_attach_rings(struct worker *w) {
-        int r = 0;
-
-        for (uint32_t i = 0; r == 0 && i < w->n_out; i++)
-                r = worker_attach_out(w, &w->out[i]);
-        for (uint32_t i = 0; r == 0 && i < w->n_in; i++)
-                r = worker_attach_in(w, &w->in[i], w->hello.blame);
-        return r;
-}
-
 /* ---- all of it ---------------------------------------------------------------------------------
  */
 
@@ -493,6 +479,9 @@ static int take_settings(struct setup *s) {
         int r = settings_unpack(s->settings, s->settings_len, &w->settings);
         if (r < 0)
                 return refuse(s->why, "the settings cannot be read: %s", strerror(-r));
+        for (uint32_t i = 0; i < w->n_http; i++)
+                if (w->http[i].index >= w->settings->http.listen.n)
+                        return refuse(s->why, "a listener came that http.listen does not name");
         name_process(w, levels[w->settings->telemetry.log_level]);
         return 0;
 }
@@ -553,37 +542,4 @@ void worker_close(struct worker *w) {
         w->loop = loop_free(w->loop);
         w->settings = settings_free(w->settings);
         record_decoder_close(&w->decoder);
-}
-
-/* ---- finding rings -----------------------------------------------------------------------------
- */
-
-struct worker_in *worker_find_in(struct worker *w, enum ring_kind kind, uint32_t from_proc) {
-        for (uint32_t i = 0; i < w->n_in; i++)
-                if (w->in[i].ring->kind == (uint32_t)kind && w->in[i].ring->from == from_proc)
-                        return &w->in[i];
-        return NULL;
-}
-
-struct worker_out *worker_find_out(
-                struct worker *w, enum ring_kind kind, uint32_t lane, uint32_t to_proc) {
-        for (uint32_t i = 0; i < w->n_out; i++)
-                if (w->out[i].ring->kind == (uint32_t)kind && w->out[i].ring->lane == lane &&
-                                w->out[i].ring->to == to_proc)
-                        return &w->out[i];
-        return NULL;
-}
-
-struct worker_in *worker_data_in(struct worker *w) {
-        for (uint32_t i = 0; i < w->n_in; i++)
-                if (w->in[i].ring->kind == RING_DATA)
-                        return &w->in[i];
-        return NULL;
-}
-
-struct worker_out *worker_data_out(struct worker *w) {
-        for (uint32_t i = 0; i < w->n_out; i++)
-                if (w->out[i].ring->kind == RING_DATA)
-                        return &w->out[i];
-        return NULL;
 }

@@ -673,8 +673,9 @@ END_TEST
 
 static void serve(enum mr_role role) {
         struct tried tried = {.op = {.fn = on_tried, .owner = &tried}};
+        struct sockaddr_storage whose;
         struct ucred peer;
-        socklen_t len = sizeof(peer);
+        socklen_t len = sizeof(peer), whose_len = sizeof(whose);
         char byte = 0;
 
         (void)role;
@@ -697,8 +698,9 @@ static void serve(enum mr_role role) {
                         break;
         if (tried.res != 1 || send(fd, "b", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 ||
                         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 ||
+                        getpeername(fd, (struct sockaddr *)&whose, &whose_len) != 0 ||
                         shutdown(fd, SHUT_WR) != 0)
-                report("%s", "send, getsockopt, shutdown\n");
+                report("%s", "send, getsockopt, getpeername, shutdown\n");
         /* A listener that is shut is a socket without an address. */
         (void)shutdown(scene.elsewhere, SHUT_RDWR);
         long r = outcome(sendto(scene.elsewhere, "x", 1, MSG_FASTOPEN,

@@ -53,6 +53,19 @@ START_TEST(a_neighbour_without_a_bell_is_refused) {
 }
 END_TEST
 
+START_TEST(a_listener_that_the_settings_do_not_name_is_refused) {
+        rig.n_http = 1;
+        rig.http_from = rig.settings->http.listen.n;
+        refused("http.listen");
+}
+END_TEST
+
+START_TEST(more_listeners_than_there_can_be_are_refused) {
+        rig.n_http = HTTP_LISTENERS_MAX + 1;
+        refused("type 5");
+}
+END_TEST
+
 START_TEST(settings_that_are_cut_are_refused) {
         rig.settings_cut = 1;
         refused("settings");
@@ -500,6 +513,8 @@ static TCase *refusals(void) {
         tcase_add_test(tcase, a_role_that_is_not_this_executables_is_refused);
         tcase_add_test(tcase, a_ring_with_one_object_is_refused);
         tcase_add_test(tcase, a_neighbour_without_a_bell_is_refused);
+        tcase_add_test(tcase, a_listener_that_the_settings_do_not_name_is_refused);
+        tcase_add_test(tcase, more_listeners_than_there_can_be_are_refused);
         tcase_add_test(tcase, settings_that_are_cut_are_refused);
         tcase_add_test(tcase, settings_that_the_stage_refuses_are_permanent);
         tcase_add_test(tcase, a_message_out_of_order_is_refused);

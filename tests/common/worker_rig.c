@@ -164,6 +164,11 @@ void say_start(uint64_t epoch) {
                 if (p != INFERENCE || !rig.skip_bell)
                         say_fd(CHANNEL_BELL, &bell, sizeof(bell), rig.bells[p]);
         }
+        for (uint32_t i = 0; i < rig.n_http; i++) {
+                const struct channel_listener http = {
+                                .kind = LISTENER_HTTP, .index = rig.http_from + i};
+                say_fd(CHANNEL_LISTENER, &http, sizeof(http), rig.topology.ro);
+        }
         say_fd(CHANNEL_LOCK, NULL, 0, rig.topology.ro);
         if (!rig.skip_start)
                 say_fd(CHANNEL_START, NULL, 0, -1);

@@ -37,6 +37,7 @@ struct worker_rig {
         /* What a test makes wrong. */
         bool extra_fd, skip_ring, skip_bell, skip_start, short_object;
         uint32_t role, settings_cut;
+        uint32_t http_from, n_http; /* HTTP listeners by their indexes */
 };
 extern struct worker_rig rig;
 
