@@ -10,15 +10,17 @@
 #include <string.h>
 #include <sys/un.h>
 
-/* 0: not a port. */
-static uint16_t parse_port(const char *text) {
+static bool parse_port(const char *text, uint16_t *ret) {
         size_t len = strspn(text, "0123456789");
         unsigned long port;
 
-        if (len == 0 || len > 5 || text[len] || text[0] == '0')
-                return 0;
+        if (len == 0 || len > 5 || text[len] || (text[0] == '0' && len > 1))
+                return false;
         port = strtoul(text, NULL, 10);
-        return port > UINT16_MAX ? 0 : (uint16_t)port;
+        if (port > UINT16_MAX)
+                return false;
+        *ret = (uint16_t)port;
+        return true;
 }
 
 static int parse_unix(const char *path, struct sockaddr_storage *ret, socklen_t *ret_len) {
@@ -70,9 +72,8 @@ int address_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret
                 return parse_unix(text + 5, ret, ret_len);
         if (!colon)
                 return -EINVAL;
-        port = parse_port(colon + 1);
         len = (size_t)(colon - text);
-        if (port == 0 || len == 0 || len >= sizeof(host))
+        if (!parse_port(colon + 1, &port) || len == 0 || len >= sizeof(host))
                 return -EINVAL;
         memcpy(host, text, len);
         host[len] = '\0';
@@ -81,6 +82,18 @@ int address_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret
                 return parse_ip6(host + 1, port, ret, ret_len);
         }
         return parse_ip4(host, port, ret, ret_len);
+}
+
+uint16_t address_port(const struct sockaddr_storage *address) {
+        struct sockaddr_in6 in6;
+        struct sockaddr_in in;
+
+        if (address->ss_family == AF_INET) {
+                memcpy(&in, address, sizeof(in));
+                return ntohs(in.sin_port);
+        }
+        memcpy(&in6, address, sizeof(in6));
+        return address->ss_family == AF_INET6 ? ntohs(in6.sin6_port) : 0;
 }
 
 bool address_is_local(const struct sockaddr_storage *address) {
@@ -102,6 +115,7 @@ bool address_is_local(const struct sockaddr_storage *address) {
 bool address_parse_url(const char *text, struct address_url *ret) {
         struct address_url url = {.tls = strncmp(text, "https://", 8) == 0};
         const char *host = text + (url.tls ? 8 : 7), *end, *port;
+        uint16_t number;
 
         if (!url.tls && strncmp(text, "http://", 7) != 0)
                 return false;
@@ -126,7 +140,7 @@ bool address_parse_url(const char *text, struct address_url *ret) {
                         return false;
                 memcpy(url.port, port, len);
                 url.port[len] = '\0';
-                if (parse_port(url.port) == 0)
+                if (!parse_port(url.port, &number) || number == 0)
                         return false;
         } else if (*port != '/' && *port != '\0') {
                 return false;

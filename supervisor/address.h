@@ -5,15 +5,18 @@
  * Units   none
  * Owner   nothing is allocated
  * Errors  0 or -EINVAL for a text that is no address
- * Limits  no names are looked up; port 1 to 65535; a path fits sun_path
+ * Limits  no names are looked up; port 0 (the kernel chooses) to 65535; a path fits sun_path
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 int address_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len);
 
+/* 0: of a Unix socket, or to be chosen. */
+uint16_t address_port(const struct sockaddr_storage *address);
 /* Reached from this machine alone: loopback or a Unix socket. */
 bool address_is_local(const struct sockaddr_storage *address);
 

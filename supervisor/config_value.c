@@ -180,7 +180,10 @@ static bool form_holds(enum settings_form form, const char *text) {
         case SETTINGS_URL:
                 return address_parse_url(text, &url);
         case SETTINGS_LISTEN_NONE:
-                return strcmp(text, "none") == 0 || address_parse(text, &address, &len) == 0;
+                /* Nobody is told which port the kernel would choose. */
+                return strcmp(text, "none") == 0 ||
+                       (address_parse(text, &address, &len) == 0 &&
+                        (address.ss_family == AF_UNIX || address_port(&address) != 0));
         case SETTINGS_LISTEN:
                 return address_parse(text, &address, &len) == 0;
         case SETTINGS_CIDR:

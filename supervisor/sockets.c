@@ -1,9 +1,11 @@
 /*
- * sockets -- where the daemon is reached: the client socket, the control socket, the metrics.
+ * sockets -- where the daemon is reached: the client socket, the control socket, HTTP, the metrics.
  */
 #include "supervisor/sockets.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -18,6 +20,15 @@
 
 #define PORT_RETRIES 10
 #define PORT_RETRY_MS 50
+
+/* Of connections that face any client. What waits unsent in the kernel is neither coalesced nor counted
+ * as held for a slow reader, so it is little; a peer that takes nothing and one that is silent and
+ * gone cost a connection for as long as this. */
+#define TCP_UNSENT_BYTES 32768
+#define TCP_TAKES_NOTHING_MS 120000
+#define TCP_SILENT_S 60
+#define TCP_PROBE_S 15
+#define TCP_PROBES 4
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
@@ -139,14 +150,18 @@ static bool is_served(const char *path) {
 }
 
 void listener_poke(const struct listener *listener) {
+        struct sockaddr_storage address;
+        socklen_t len = sizeof(address);
         struct report unused;
-        struct sockaddr_un address;
-        int fd = listener->path[0] ? socket_new(AF_UNIX, &unused) : -1;
+        int fd;
 
+        if (listener->fd == -1 ||
+            getsockname(listener->fd, (struct sockaddr *)&address, &len) == -1)
+                return;
+        fd = socket_new(address.ss_family, &unused);
         if (fd == -1)
                 return;
-        unix_address(listener->path, &address);
-        (void)connect(fd, (struct sockaddr *)&address, sizeof(address)); /* a full backlog wakes too */
+        (void)connect(fd, (struct sockaddr *)&address, len); /* a full backlog wakes too */
         close(fd);
 }
 
@@ -227,6 +242,9 @@ static int bind_tcp(const struct sockaddr_storage *address, socklen_t len) {
         if (fd == -1)
                 return -1;
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        /* So that IPv4 and IPv6 can be named side by side. */
+        if (address->ss_family == AF_INET6)
+                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
         if (bind(fd, (const struct sockaddr *)address, len) == 0 && listen(fd, SOMAXCONN) == 0)
                 return fd;
         error = errno;
@@ -235,14 +253,61 @@ static int bind_tcp(const struct sockaddr_storage *address, socklen_t len) {
         return -1;
 }
 
-int listener_open(
-                const char *where, const char *what, struct listener *ret, struct report *report) {
+/* HOST:0 and [IPV6]:0 are said with the port that the kernel chose. */
+static void name_listener(struct listener *l, const char *where) {
+        struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+        socklen_t len = sizeof(address);
+        const char *colon = strrchr(where, ':');
+
+        snprintf(l->name, sizeof(l->name), "%s", where);
+        if (l->path[0] || strcmp(colon, ":0") != 0)
+                return;
+        if (getsockname(l->fd, (struct sockaddr *)&address, &len) == 0)
+                snprintf(l->name, sizeof(l->name), "%.*s:%u", (int)(colon - where), where,
+                                address_port(&address));
+}
+
+static int open_unix(const char *where, mode_t mode, const char *what, struct listener *ret,
+                struct report *report) {
+        struct report why;
+        int r = listener_unix(where + 5, mode, ret, &why);
+
+        if (r)
+                report_set(report, "%s: %.1400s", what, why.line);
+        else
+                name_listener(ret, where);
+        return r;
+}
+
+void listener_harden(const struct listener *l) {
+        static const struct {
+                int level, option, value;
+        } options[] = {
+                        {IPPROTO_TCP, TCP_NODELAY, 1},
+                        {IPPROTO_TCP, TCP_NOTSENT_LOWAT, TCP_UNSENT_BYTES},
+                        {IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_TAKES_NOTHING_MS},
+                        {SOL_SOCKET, SO_KEEPALIVE, 1},
+                        {IPPROTO_TCP, TCP_KEEPIDLE, TCP_SILENT_S},
+                        {IPPROTO_TCP, TCP_KEEPINTVL, TCP_PROBE_S},
+                        {IPPROTO_TCP, TCP_KEEPCNT, TCP_PROBES},
+        };
+
+        if (l->path[0])
+                return;
+        /* None of them is needed for right answers. */
+        for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+                (void)setsockopt(l->fd, options[i].level, options[i].option, &options[i].value,
+                                sizeof(options[i].value));
+}
+
+int listener_open(const char *where, mode_t mode, const char *what, const char *instead,
+                struct listener *ret, struct report *report) {
         const struct timespec pause = {.tv_nsec = PORT_RETRY_MS * 1000000};
         struct sockaddr_storage address;
         socklen_t len;
 
         if (strncmp(where, "unix:", 5) == 0)
-                return listener_unix(where + 5, 0600, ret, report);
+                return open_unix(where, mode, what, ret, report);
         if (address_parse(where, &address, &len)) {
                 report_set(report, "%s: \"%s\" is no HOST:PORT", what, where);
                 return SOCKETS_E_USER;
@@ -254,12 +319,15 @@ int listener_open(
                 ret->fd = bind_tcp(&address, len);
         }
         if (ret->fd == -1) {
-                report_set(report, "%s: cannot listen on %s: %s%s", what, where, strerror(errno),
-                                errno == EADDRINUSE ? " (another process has it: name a free port, "
-                                                      "or `none`)"
-                                                    : "");
+                int error = errno;
+
+                report_set(report, "%s: cannot listen on %s: %s%s%s%s", what, where, strerror(error),
+                                error == EADDRINUSE ? " (another process has it: name a free port, or "
+                                                    : "",
+                                error == EADDRINUSE ? instead : "", error == EADDRINUSE ? ")" : "");
                 return SOCKETS_E_USER;
         }
+        name_listener(ret, where);
         return 0;
 }
 

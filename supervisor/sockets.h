@@ -1,5 +1,5 @@
 /*
- * sockets -- where the daemon is reached: the client socket, the control socket, the metrics.
+ * sockets -- where the daemon is reached: the client socket, the control socket, HTTP, the metrics.
  *
  * Shape   a listening, non-blocking, close-on-exec socket each; the supervisor keeps them, workers
  * get copies, so that a restart refuses nobody Owner   whoever opened a listener closes it with
@@ -16,6 +16,7 @@
 #include "supervisor/report.h"
 
 #define SOCKETS_PATH_MAX 107u
+#define SOCKETS_NAME_MAX (SOCKETS_PATH_MAX + 5u) /* unix:PATH; HOST:PORT is shorter */
 #define SOCKETS_CONTROL_SUFFIX ".ctl"
 
 enum sockets_error { SOCKETS_E_USER = 1 };
@@ -25,6 +26,8 @@ struct listener {
         dev_t dev; /* of a Unix socket's file */
         ino_t ino;
         char path[SOCKETS_PATH_MAX + 1]; /* empty: not a Unix socket */
+        char name[SOCKETS_NAME_MAX + 1]; /* as the setting has it, with the port that it got; empty:
+                                          * not opened by an address */
 };
 
 /* The client socket's path: the setting, else by environment and user. A default place is made with
@@ -38,8 +41,12 @@ int sockets_control_path(const char *client, char ret_path[static SOCKETS_PATH_M
 /* A file that no process listens on is replaced; any other is an error that names it. mode: 0600,
  * or 0666 where peers of other users are told apart by their uid. */
 int listener_unix(const char *path, mode_t mode, struct listener *ret, struct report *report);
-/* "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `what`: the setting's key, for the error. */
-int listener_open(const char *where, const char *what, struct listener *ret, struct report *report);
+/* "HOST:PORT", "[IPV6]:PORT" (IPv6 alone) or "unix:PATH" with that mode. `what`: the setting's key, for
+ * the error, and `instead`: how to do without. */
+int listener_open(const char *where, mode_t mode, const char *what, const char *instead,
+                struct listener *ret, struct report *report);
+/* What connections over TCP inherit that face any client: see sockets.c. */
+void listener_harden(const struct listener *listener);
 void listener_close(struct listener *listener);
 /* Wakes one of those who wait at it: the kernel wakes one for each connection, and that one may have
  * died of something else just then. */

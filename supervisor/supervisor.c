@@ -221,7 +221,7 @@ static int open_telemetry(struct daemon *d, struct report *report) {
 
         if (!where || strcmp(where, "none") == 0)
                 return 0;
-        return listener_open(where, "telemetry.listen", &d->telemetry, report);
+        return listener_open(where, 0600, "telemetry.listen", "`none`", &d->telemetry, report);
 }
 
 static int open_processes(struct daemon *d, struct report *report) {

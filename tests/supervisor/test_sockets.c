@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,18 +144,34 @@ START_TEST(a_port_that_is_taken_is_named) {
         ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &len), 0);
         snprintf(where, sizeof(where), "127.0.0.1:%u", ntohs(address.sin_port));
         ck_assert_int_eq(
-                        listener_open(where, "telemetry.listen", &second, &report), SOCKETS_E_USER);
+                        listener_open(where, 0600, "telemetry.listen", "`none`", &second, &report),
+                        SOCKETS_E_USER);
         expect_line(where);
         expect_line("telemetry.listen");
-        expect_line("another process");
+        expect_line("another process has it: name a free port, or `none`)");
         close(fd);
 }
 END_TEST
 
+START_TEST(a_path_that_is_taken_is_named_with_its_setting) {
+        struct listener second = {.fd = -1};
+        char where[SOCKETS_NAME_MAX + 1];
+
+        snprintf(where, sizeof(where), "unix:%s", path);
+        ck_assert_int_eq(listener_open(where, 0666, "http.listen.1", "", &listener, &report), 0);
+        ck_assert_int_eq(listener_open(where, 0666, "http.listen.1", "", &second, &report),
+                        SOCKETS_E_USER);
+        expect_line("http.listen.1: ");
+        expect_line("taken");
+        expect_line(path);
+}
+END_TEST
+
 START_TEST(what_is_no_address_is_refused) {
-        ck_assert_int_eq(listener_open("nonsense", "x", &listener, &report), SOCKETS_E_USER);
-        ck_assert_int_eq(listener_open("127.0.0.1:", "x", &listener, &report), SOCKETS_E_USER);
-        ck_assert_int_eq(listener_open("127.0.0.1:99999", "x", &listener, &report), SOCKETS_E_USER);
+        static const char *const wrong[] = {"nonsense", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:00", ":1"};
+
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+                ck_assert_int_eq(listener_open(wrong[i], 0600, "x", "", &listener, &report), SOCKETS_E_USER);
 }
 END_TEST
 
@@ -226,6 +243,77 @@ START_TEST(a_socket_that_another_has_put_there_is_left_alone) {
 }
 END_TEST
 
+static int option(int fd, int level, int name) {
+        socklen_t len = sizeof(int);
+        int value = -1;
+
+        ck_assert_int_eq(getsockopt(fd, level, name, &value, &len), 0);
+        return value;
+}
+
+START_TEST(a_port_that_the_kernel_chose_is_said) {
+        struct sockaddr_in address = {.sin_family = AF_INET};
+        socklen_t len = sizeof(address);
+        char name[64];
+        int fd;
+
+        ck_assert_int_eq(listener_open("127.0.0.1:0", 0600, "x", "", &listener, &report), 0);
+        ck_assert_int_eq(getsockname(listener.fd, (struct sockaddr *)&address, &len), 0);
+        snprintf(name, sizeof(name), "127.0.0.1:%u", ntohs(address.sin_port));
+        ck_assert_str_eq(listener.name, name);
+        ck_assert_uint_ne(address.sin_port, 0);
+        /* What it accepts is fit for any client, without a call more for each. */
+        listener_harden(&listener);
+        fd = socket(AF_INET, SOCK_STREAM, 0);
+        ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        int taken = accept(listener.fd, NULL, NULL);
+        ck_assert_int_ne(taken, -1);
+        ck_assert_int_eq(option(taken, IPPROTO_TCP, TCP_NODELAY), 1);
+        ck_assert_int_gt(option(taken, IPPROTO_TCP, TCP_NOTSENT_LOWAT), 0);
+        ck_assert_int_gt(option(taken, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+        ck_assert_int_eq(option(taken, SOL_SOCKET, SO_KEEPALIVE), 1);
+        close(taken);
+        close(fd);
+}
+END_TEST
+
+START_TEST(ipv4_and_ipv6_can_have_one_port_side_by_side) {
+        struct listener other = {.fd = -1};
+        char where[64];
+
+        if (listener_open("[::1]:0", 0600, "x", "", &other, &report))
+                return; /* a machine without IPv6 */
+        listener_close(&other);
+        ck_assert_int_eq(listener_open("0.0.0.0:0", 0600, "x", "", &listener, &report), 0);
+        snprintf(where, sizeof(where), "[::]:%s", strrchr(listener.name, ':') + 1);
+        ck_assert_int_eq(listener_open(where, 0600, "x", "", &other, &report), 0);
+        ck_assert_str_eq(other.name, where);
+        listener_close(&other);
+}
+END_TEST
+
+START_TEST(a_poke_wakes_who_waits_at_a_port_or_a_path) {
+        char where[SOCKETS_NAME_MAX + 1];
+        int fd;
+
+        ck_assert_int_eq(listener_open("127.0.0.1:0", 0600, "x", "", &listener, &report), 0);
+        listener_poke(&listener);
+        fd = accept(listener.fd, NULL, NULL);
+        ck_assert_int_ne(fd, -1);
+        close(fd);
+        listener_close(&listener);
+        snprintf(where, sizeof(where), "unix:%s", path);
+        ck_assert_int_eq(listener_open(where, 0600, "x", "", &listener, &report), 0);
+        ck_assert_str_eq(listener.name, where);
+        listener_poke(&listener);
+        fd = accept(listener.fd, NULL, NULL);
+        ck_assert_int_ne(fd, -1);
+        close(fd);
+        listener_close(&listener);
+        listener_poke(&listener);
+}
+END_TEST
+
 START_TEST(a_peer_of_the_same_user_is_ours) {
         int pair[2];
 
@@ -252,12 +340,16 @@ int main(void) {
         tcase_add_test(tc, a_file_in_the_way_is_not_removed);
         tcase_add_test(tc, a_folder_that_is_not_there_is_named);
         tcase_add_test(tc, a_port_that_is_taken_is_named);
+        tcase_add_test(tc, a_path_that_is_taken_is_named_with_its_setting);
         tcase_add_test(tc, what_is_no_address_is_refused);
         tcase_add_test(tc, the_setting_comes_before_the_environment_and_that_before_the_default);
         tcase_add_test(tc, a_default_folder_is_made_for_this_user_alone);
         tcase_add_test(tc, a_socket_has_the_mode_asked_for_and_goes_with_the_listener);
         tcase_add_test(tc, a_socket_that_nobody_listens_on_is_replaced);
         tcase_add_test(tc, a_socket_that_another_has_put_there_is_left_alone);
+        tcase_add_test(tc, a_port_that_the_kernel_chose_is_said);
+        tcase_add_test(tc, ipv4_and_ipv6_can_have_one_port_side_by_side);
+        tcase_add_test(tc, a_poke_wakes_who_waits_at_a_port_or_a_path);
         tcase_add_test(tc, a_peer_of_the_same_user_is_ours);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);

@@ -151,7 +151,8 @@ START_TEST(a_wrong_type_says_what_was_expected) {
                                                   "list of at most 16 items, each IP:PORT");
         refuse("http:\n  listen:\n    - 127.0.0.1:80\n    - localhost\n",
                ":4: http.listen.1: found localhost, expected IP:PORT");
-        refuse("http: {listen: [\"127.0.0.1:0\"]}\n", ":1: http.listen.0: found \"127.0.0.1:0\"");
+        refuse("http: {listen: [\"127.0.0.1:00\"]}\n", ":1: http.listen.0: found \"127.0.0.1:00\"");
+        refuse("telemetry: {listen: \"127.0.0.1:0\"}\n", ":1: telemetry.listen: found \"127.0.0.1:0\"");
         refuse("http: {listen: [\"127.0.0.1:65536\"]}\n", ":1: http.listen.0: found");
         refuse("http: {trusted_proxies: [10.0.0.0/33]}\n",
                ":1: http.trusted_proxies.0: found 10.0.0.0/33, expected an address or a network");
