@@ -444,7 +444,7 @@ static int scan(struct composer *composer, const struct ask *ask, struct compose
                 return ask_fail(error, MR_E_too_large,
                                 "body: %u bytes, at most %llu are allowed", ask->text.n,
                                 (unsigned long long)composer->max_body_bytes);
-        r = body_scan(composer->scanner, ask->text.p, ask->text.n, found);
+        r = body_scan(composer->scanner, BODY_CHAT, ask->text.p, ask->text.n, found);
         if (r < 0)
                 return ask_fail(error, MR_E_overloaded, "out of memory");
         if (r > 0)

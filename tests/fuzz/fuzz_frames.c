@@ -16,7 +16,7 @@ static struct body_scanner *scanner;
 static void built_check(const struct composed *made) {
         static struct body_found found;
 
-        assert(body_scan(scanner, made->body.p, made->body.n, &found) == 0);
+        assert(body_scan(scanner, BODY_CHAT, made->body.p, made->body.n, &found) == 0);
         assert(memcmp(&found.marks, &made->marks, sizeof(found.marks)) == 0);
         assert(found.query_len == made->query.n);
         assert(memcmp(found.query, made->query.p, made->query.n) == 0);

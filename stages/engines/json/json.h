@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define JSON_ESCAPE_GROWTH 6u
+#define JSON_CHAR_MAX 4u /* bytes of a character */
 
 struct json_buf {
         char *at;

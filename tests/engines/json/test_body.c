@@ -16,14 +16,22 @@ static void teardown(void) {
         scanner = body_scanner_free(scanner);
 }
 
+static int scan_as(enum body_kind kind, const char *body) {
+        return body_scan(scanner, kind, body, (uint32_t)strlen(body), &found);
+}
+
 static int scan(const char *body) {
-        return body_scan(scanner, body, (uint32_t)strlen(body), &found);
+        return scan_as(BODY_CHAT, body);
+}
+
+static void expect_bad_as(enum body_kind kind, const char *body, const char *words) {
+        ck_assert_int_eq(scan_as(kind, body), BODY_E_INVALID);
+        ck_assert_msg(strstr(found.error, words), "%s: \"%s\" does not say \"%s\"", body,
+                        found.error, words);
 }
 
 static void expect_bad(const char *body, const char *words) {
-        ck_assert_int_eq(scan(body), BODY_E_INVALID);
-        ck_assert_msg(strstr(found.error, words), "%s: \"%s\" does not say \"%s\"", body,
-                        found.error, words);
+        expect_bad_as(BODY_CHAT, body, words);
 }
 
 static void expect_span(const char *body, struct body_span span, const char *want) {
@@ -96,6 +104,80 @@ START_TEST(depth_is_bounded) {
         memset(body + n + 64, ']', 64);
         memcpy(body + n + 128, "}", 2);
         expect_bad(body, "nested deeper than 64 levels");
+}
+END_TEST
+
+START_TEST(a_value_of_the_wrong_type_is_named) {
+        static const struct {
+                const char *member, *is;
+        } wrong[] = {{"model", "model"}, {"stream", "stream"}, {"stream_options", "stream_options"},
+                        {"max_tokens", "max_tokens"}, {"max_completion_tokens", "max_tokens"}};
+        char body[256];
+
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                snprintf(body, sizeof(body), "{\"messages\":[" USER "],\"%s\":[1]}",
+                                wrong[i].member);
+                expect_bad(body, "got an array at byte ");
+                ck_assert_str_eq(found.member, wrong[i].is);
+        }
+        expect_bad("{\"messages\":[" USER ",{\"role\":7}]}", "got a number at byte 51");
+        ck_assert_str_eq(found.member, "messages[1].role");
+        expect_bad("{\"messages\":[" USER "],\"stream_options\":{\"include_usage\":1}}",
+                        "stream_options.include_usage: expected a boolean, got a number");
+        expect_bad("{\"messages\":[" USER "]", "not JSON");
+        ck_assert_str_eq(found.member, "");
+}
+END_TEST
+
+START_TEST(n_is_a_whole_number_within_bounds) {
+        static const char *const bad[] = {"0", "129", "1.5", "-1", "1e1", "99999999999999999999"};
+        char body[256];
+
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                snprintf(body, sizeof(body), "{\"messages\":[" USER "],\"n\":%s}", bad[i]);
+                expect_bad(body, "n: expected a whole number from 1 to 128 at byte ");
+                ck_assert_str_eq(found.member, "n");
+        }
+        expect_bad("{\"messages\":[" USER "],\"n\":\"1\"}", "n: expected a number, got a string");
+}
+END_TEST
+
+START_TEST(numbers_are_bounded) {
+        char body[2048];
+        int n = snprintf(body, sizeof(body), "{\"messages\":[" USER "],\"x\":");
+
+        memset(body + n, '1', 1001);
+        memcpy(body + n + 1000, "}", 2);
+        ck_assert_int_eq(scan(body), 0);
+        memcpy(body + n + 1000, "1}", 3);
+        expect_bad(body, "a number of more than 1000 characters at byte ");
+}
+END_TEST
+
+START_TEST(other_kinds_of_bodies_say_what_they_lack) {
+        expect_bad_as(BODY_COMPLETIONS, "{\"messages\":[" USER "]}", "prompt: missing at byte");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":null}",
+                        "prompt: expected a string or an array, got null");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":[]}", "prompt: expected at least one element");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":[{}]}",
+                        "prompt[0]: expected a text or tokens, got an object at byte 11");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":[\"a\",1]}",
+                        "prompt[1]: expected a string, got a number");
+        ck_assert_str_eq(found.member, "prompt[1]");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":[[\"a\"]]}",
+                        "prompt: expected tokens, got a string");
+        expect_bad_as(BODY_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"],\"n\":65}",
+                        "prompt: with n more than 128 answers");
+        expect_bad_as(BODY_EMBEDDINGS, "{\"prompt\":\"x\"}", "input: missing");
+        expect_bad_as(BODY_EMBEDDINGS, "{\"input\":[true]}",
+                        "input[0]: expected a text or tokens, got a boolean");
+        expect_bad_as(BODY_RESPONSES, "{}", "input: missing");
+        expect_bad_as(BODY_RESPONSES, "{\"input\":[\"a\"]}",
+                        "input[0]: expected an object, got a string");
+        expect_bad_as(BODY_RESPONSES, "{\"input\":\"x\",\"background\":1}",
+                        "background: expected a boolean");
+        expect_bad_as(BODY_RESPONSES, "{\"input\":\"x\",\"instructions\":[]}",
+                        "instructions: expected a string, got an array");
 }
 END_TEST
 
@@ -199,6 +281,102 @@ START_TEST(an_error_leaves_the_scanner_usable) {
 }
 END_TEST
 
+static void expect_session(const char *body, const char *name, const char *value) {
+        char whole[512];
+
+        snprintf(whole, sizeof(whole), "{\"messages\":[" USER "],%s}", body);
+        ck_assert_msg(scan(whole) == 0, "%s", found.error);
+        ck_assert_str_eq(body_session_name(&found), name);
+        expect_span(whole, body_session(&found), value);
+}
+
+START_TEST(the_first_of_four_members_names_the_session) {
+        expect_session("\"metadata\":{\"user_id\":\"m\"},\"user\":\"u\",\"safety_identifier\":"
+                       "\"s\",\"prompt_cache_key\":\"p\"",
+                        "prompt_cache_key", "\"p\"");
+        expect_session("\"metadata\":{\"user_id\":\"m\"},\"user\":\"u\",\"safety_identifier\":"
+                       "\"s\",\"prompt_cache_key\":\"\"",
+                        "safety_identifier", "\"s\"");
+        expect_session("\"metadata\":{\"user_id\":\"m\"},\"user\":\"u\",\"safety_identifier\":"
+                       "null",
+                        "user", "\"u\"");
+        expect_session("\"metadata\":{\"a\":{\"user_id\":\"no\"},\"user_id\":\"m\"},\"user\":7",
+                        "metadata.user_id", "\"m\"");
+        expect_session("\"metadata\":{\"user_id\":\"m\"},\"metadata\":null", "", "");
+        expect_session("\"metadata\":[{\"user_id\":\"m\"}],\"user\":[\"u\"]", "", "");
+        expect_session("\"user\":\"u\",\"user\":\"v\"", "user", "\"v\"");
+}
+END_TEST
+
+START_TEST(the_body_says_how_it_is_to_be_answered) {
+        ck_assert_int_eq(scan("{\"messages\":[" USER "]}"), 0);
+        ck_assert(!found.stream && !found.usage_asked && found.n == 0);
+        ck_assert_int_eq(scan("{\"messages\":[" USER "],\"stream\":true,\"n\":128,"
+                              "\"stream_options\":{\"include_usage\":true}}"),
+                        0);
+        ck_assert(found.stream && found.usage_asked && found.n == 128);
+        ck_assert_int_eq(scan("{\"stream\":true,\"stream\":null,\"n\":2,\"n\":null,\"messages\":["
+                              USER "],\"stream_options\":{\"include_usage\":true},"
+                              "\"stream_options\":null}"),
+                        0);
+        ck_assert(!found.stream && !found.usage_asked && found.n == 0);
+        ck_assert_int_eq(scan("{\"messages\":[" USER "],\"stream_options\":{\"include_usage\":true,"
+                              "\"include_usage\":null}}"),
+                        0);
+        ck_assert(!found.usage_asked);
+}
+END_TEST
+
+START_TEST(a_prompt_of_texts_is_what_the_user_said) {
+        static const char one[] = "{\"prompt\":\"tell \\u0041\",\"n\":2,\"model\":\"m\"}";
+        static const char more[] = "{\"prompt\":[\"one\", \"two\"]}";
+        static const char tokens[] = "{\"prompt\":\"x\",\"prompt\":[[1,2],[3]],\"n\":64}";
+        static const char flat[] = "{\"prompt\":[1,2,3,4],\"n\":128}";
+
+        ck_assert_msg(scan_as(BODY_COMPLETIONS, one) == 0, "%s", found.error);
+        expect_span(one, found.input, "\"tell \\u0041\"");
+        expect_span(one, found.marks.last_user, "\"tell \\u0041\"");
+        expect_span(one, found.marks.model, "\"m\"");
+        expect_query("tell A");
+        ck_assert_uint_eq(found.n, 2);
+        ck_assert_msg(scan_as(BODY_COMPLETIONS, more) == 0, "%s", found.error);
+        expect_span(more, found.marks.last_user, "[\"one\", \"two\"]");
+        expect_query("one\ntwo");
+        ck_assert_msg(scan_as(BODY_COMPLETIONS, tokens) == 0, "%s", found.error);
+        expect_span(tokens, found.input, "[[1,2],[3]]");
+        ck_assert_uint_eq(found.marks.last_user.len, 0);
+        expect_query("");
+        ck_assert_msg(scan_as(BODY_COMPLETIONS, flat) == 0, "%s", found.error);
+        ck_assert_uint_eq(found.marks.last_user.len, 0);
+}
+END_TEST
+
+START_TEST(embeddings_and_responses_have_their_own_members) {
+        static const char embed[] = "{\"input\":[1,2],\"stream\":7,\"user\":\"u\"}";
+        static const char respond[] = "{\"input\":[{\"role\":\"user\",\"content\":\"q\"}],"
+                                      "\"instructions\":\"be kind\",\"background\":true,"
+                                      "\"previous_response_id\":\"resp_1\",\"stream\":true}";
+
+        ck_assert_msg(scan_as(BODY_EMBEDDINGS, embed) == 0, "%s", found.error);
+        expect_span(embed, found.input, "[1,2]");
+        ck_assert_str_eq(body_session_name(&found), "user");
+        ck_assert_uint_eq(found.marks.last_user.len, 0);
+        ck_assert_msg(scan_as(BODY_RESPONSES, respond) == 0, "%s", found.error);
+        expect_span(respond, found.input, "[{\"role\":\"user\",\"content\":\"q\"}]");
+        expect_span(respond, found.instructions, "\"be kind\"");
+        expect_span(respond, found.previous_response_id, "\"resp_1\"");
+        ck_assert(found.background && found.stream);
+        ck_assert_int_eq(scan_as(BODY_RESPONSES, "{\"input\":\"q\"}"), 0);
+        ck_assert(!found.background && found.instructions.len == 0);
+}
+END_TEST
+
+START_TEST(lone_surrogates_pass) {
+        ck_assert_int_eq(scan("{\"messages\":[{\"role\":\"user\",\"content\":\"a\\ud800\"}]}"), 0);
+        expect_query("a\xef\xbf\xbd");
+}
+END_TEST
+
 static Suite *suite(void) {
         Suite *s = suite_create("body");
         TCase *refusals = tcase_create("refusals"), *behaviour = tcase_create("behaviour");
@@ -206,7 +384,11 @@ static Suite *suite(void) {
         tcase_add_checked_fixture(refusals, setup, teardown);
         tcase_add_test(refusals, what_is_no_json_says_at_which_byte);
         tcase_add_test(refusals, a_body_that_is_no_chat_says_what_is_missing);
+        tcase_add_test(refusals, a_value_of_the_wrong_type_is_named);
+        tcase_add_test(refusals, n_is_a_whole_number_within_bounds);
         tcase_add_test(refusals, depth_is_bounded);
+        tcase_add_test(refusals, numbers_are_bounded);
+        tcase_add_test(refusals, other_kinds_of_bodies_say_what_they_lack);
         suite_add_tcase(s, refusals);
         tcase_add_checked_fixture(behaviour, setup, teardown);
         tcase_add_test(behaviour, spans_lie_where_the_values_are);
@@ -215,6 +397,11 @@ static Suite *suite(void) {
         tcase_add_test(behaviour, nothing_inside_other_values_is_taken_for_a_mark);
         tcase_add_test(behaviour, long_texts_are_cut_and_need_no_more_memory_afterwards);
         tcase_add_test(behaviour, an_error_leaves_the_scanner_usable);
+        tcase_add_test(behaviour, the_first_of_four_members_names_the_session);
+        tcase_add_test(behaviour, the_body_says_how_it_is_to_be_answered);
+        tcase_add_test(behaviour, a_prompt_of_texts_is_what_the_user_said);
+        tcase_add_test(behaviour, embeddings_and_responses_have_their_own_members);
+        tcase_add_test(behaviour, lone_surrogates_pass);
         suite_add_tcase(s, behaviour);
         return s;
 }

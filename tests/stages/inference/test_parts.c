@@ -78,7 +78,7 @@ START_TEST(odd_spacing_duplicate_keys_and_escapes_stay_byte_for_byte) {
         struct sink sink;
 
         ck_assert_int_eq(body_scanner_new(&scanner), 0);
-        ck_assert_int_eq(body_scan(scanner, body, whole.len, found), 0);
+        ck_assert_int_eq(body_scan(scanner, BODY_CHAT, body, whole.len, found), 0);
         edits[0] = (struct splice_edit){found->marks.object_end, 0, ",\"n\":1", 6};
         edits[1] = (struct splice_edit){
                         found->marks.model.off, found->marks.model.len, "\"up\"", 4};

@@ -239,7 +239,7 @@ static void body_set(struct world *world, const struct world_request *request,
 
         if (request->endpoint == ENDPOINT_CHAT) {
                 ck_assert_int_eq(body_scanner_new(&scanner), 0);
-                ck_assert_int_eq(body_scan(scanner, request->body,
+                ck_assert_int_eq(body_scan(scanner, BODY_CHAT, request->body,
                                                  (uint32_t)strlen(request->body), found),
                                 0);
                 body_scanner_free(scanner);
