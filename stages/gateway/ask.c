@@ -12,6 +12,7 @@ int ask_fail(struct ask_error *error, enum mr_error code, const char *format, ..
         va_list ap;
 
         error->code = code;
+        error->param[0] = '\0';
         va_start(ap, format);
         vsnprintf(error->text, sizeof(error->text), format, ap);
         va_end(ap);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "stages/common/record.h"
+#include "stages/engines/json/body.h"
 
 #define ASK_NAME_MAX 1024u
 #define ASK_ERROR_MAX 240u
@@ -35,6 +36,8 @@ struct ask {
         struct mr_view params;   /* msgpack of the map */
         enum ask_priority priority;
         uint64_t deadline_ms; /* 0: none */
+        bool body_decides;    /* the body says whether it is a stream, and names the session */
+        enum body_kind kind;  /* of CONTENT_BODY */
         uint64_t after;
         uint32_t options; /* OPTION_DETACH, OPTION_STREAM, OPTION_RAG_ON, OPTION_RAG_OFF */
 };
@@ -42,6 +45,7 @@ struct ask {
 struct ask_error {
         enum mr_error code;
         char text[ASK_ERROR_MAX];
+        char param[BODY_MEMBER_MAX]; /* the member of a body that is wrong; "": none, or another */
 };
 
 /* Sets the error and returns its code. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -431,36 +432,68 @@ static int build(struct composer *composer, const struct ask *ask, struct compos
         }
 }
 
-static int scan(struct composer *composer, const struct ask *ask, struct composed *ret,
+/* ---- a client's own body ---- */
+
+/* The text of one of the body's strings: a name, as it is elsewhere. */
+static int name_read(const struct ask *ask, struct body_span span, const char *member,
+                char to[static ASK_NAME_MAX + JSON_CHAR_MAX], struct mr_view *ret,
                 struct ask_error *error) {
+        char where[BODY_MEMBER_MAX + 8];
+
+        if (span.len <= 2)
+                return 0;
+        snprintf(where, sizeof(where), "body: %s", member);
+        ret->p = to;
+        /* What is cut is longer than a name may be. */
+        if (json_unescape(ask->text.p + span.off, span.len, to, ASK_NAME_MAX + JSON_CHAR_MAX,
+                            &ret->n) < 0)
+                ask_fail(error, MR_E_invalid_request, "%s: not a name", where);
+        else if (ask_text_check(where, *ret, ASK_NAME_MAX, error) == 0)
+                return 0;
+        snprintf(error->param, sizeof(error->param), "%s", member);
+        return (int)error->code;
+}
+
+static int scan(struct composer *composer, const struct ask *ask, struct ask_error *error) {
         struct body_found *found = &composer->found;
-        struct body_span model, max_tokens = {0};
-        struct writer w = {.out = {composer->params, 0, COMPOSE_PARAMS_MAX, false},
-                        .where = "params",
-                        .error = error};
         int r;
 
         if (ask->text.n > composer->max_body_bytes)
                 return ask_fail(error, MR_E_too_large,
                                 "body: %u bytes, at most %llu are allowed", ask->text.n,
                                 (unsigned long long)composer->max_body_bytes);
-        r = body_scan(composer->scanner, BODY_CHAT, ask->text.p, ask->text.n, found);
+        r = body_scan(composer->scanner, ask->kind, ask->text.p, ask->text.n, found);
         if (r < 0)
                 return ask_fail(error, MR_E_overloaded, "out of memory");
-        if (r > 0)
-                return BAD(error, "body: %s", found->error);
-        if (params_put(&w, ask->params, false, &max_tokens))
+        if (r == 0)
+                return 0;
+        ask_fail(error, MR_E_invalid_request, "body: %s", found->error);
+        memcpy(error->param, found->member, sizeof(error->param));
+        return (int)error->code;
+}
+
+static int take(struct composer *composer, const struct ask *ask, struct composed *ret,
+                struct ask_error *error) {
+        const struct body_found *found = &composer->found;
+        struct body_span max_tokens = {0};
+        struct writer w = {.out = {composer->params, 0, COMPOSE_PARAMS_MAX, false},
+                        .where = "params",
+                        .error = error};
+
+        if (scan(composer, ask, error) || params_put(&w, ask->params, false, &max_tokens))
                 return (int)error->code;
         if (w.out.full)
                 return BAD(error, "params: longer than %u bytes", COMPOSE_PARAMS_MAX);
-        model = found->marks.model;
-        if (model.len > 2) {
-                ret->model.p = composer->model;
-                if (model.len > sizeof(composer->model) ||
-                                json_unescape(ask->text.p + model.off, model.len, composer->model,
-                                                sizeof(composer->model), &ret->model.n) < 0)
-                        return BAD(error, "body: model: not a name");
-        }
+        if (name_read(ask, found->marks.model, "model", composer->model, &ret->model, error))
+                return (int)error->code;
+        if (ask->body_decides && name_read(ask, body_session(found), body_session_name(found),
+                                                 composer->session, &ret->session, error))
+                return (int)error->code;
+        if (ask->body_decides && found->stream)
+                ret->options |= OPTION_STREAM;
+        if (found->usage_asked)
+                ret->options |= OPTION_USAGE_ASKED;
+        ret->n = found->n;
         ret->params = (struct mr_view){composer->params, w.out.len};
         ret->body = ask->text;
         return 0;
@@ -477,7 +510,7 @@ static void digest(const struct ask *ask, uint64_t ret[2]) {
                 struct {
                         uint64_t low, high, n;
                 } part[PARTS_N];
-        } all = {.tag = (uint64_t)ask->content};
+        } all = {.tag = (uint64_t)ask->content | (uint64_t)ask->kind << 8};
         XXH128_hash_t hash;
 
         for (int i = 0; i < PARTS_N; i++) {
@@ -497,17 +530,17 @@ int compose(struct composer *composer, const struct ask *ask, struct composed *r
                 struct ask_error *ret_error) {
         *ret = (struct composed){0};
         ret_error->code = MR_E_none;
-        if (ask->content == CONTENT_BODY ? scan(composer, ask, ret, ret_error)
+        if (ask->content == CONTENT_BODY ? take(composer, ask, ret, ret_error)
                                          : build(composer, ask, ret, ret_error))
                 return (int)ret_error->code;
         if (ask->content != CONTENT_BODY)
                 ret->options |= OPTION_BODY_BUILT;
-        else if (composer->found.usage_asked)
-                ret->options |= OPTION_USAGE_ASKED;
         ret->marks = composer->found.marks;
         ret->query = (struct mr_view){composer->found.query, composer->found.query_len};
         if (ask->model.n > 0)
                 ret->model = ask->model;
+        if (ask->session.n > 0)
+                ret->session = ask->session;
         digest(ask, ret->digest);
         return 0;
 }

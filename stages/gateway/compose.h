@@ -27,7 +27,7 @@ struct composer {
         char *built; /* bodies that are built here */
         uint32_t built_cap;
         char params[COMPOSE_PARAMS_MAX];
-        char model[ASK_NAME_MAX];
+        char model[ASK_NAME_MAX + JSON_CHAR_MAX], session[ASK_NAME_MAX + JSON_CHAR_MAX];
 };
 
 struct composed {
@@ -35,8 +35,10 @@ struct composed {
         struct body_marks marks;
         struct mr_view query;
         struct mr_view params; /* for a client's own body only */
-        struct mr_view model;  /* the frame's, else the body's; n 0: none */
-        uint32_t options;      /* OPTION_BODY_BUILT, OPTION_USAGE_ASKED */
+        struct mr_view model;   /* the frame's, else the body's; n 0: none */
+        struct mr_view session; /* likewise */
+        uint32_t options;       /* OPTION_BODY_BUILT, OPTION_USAGE_ASKED, OPTION_STREAM */
+        uint32_t n;             /* choices that the body asks for; 0: it does not say */
         uint64_t digest[2];
 };
 

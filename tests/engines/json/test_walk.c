@@ -44,7 +44,8 @@ END_TEST
 
 START_TEST(what_is_no_member_is_refused) {
         static const char *const bad[] = {"1", "\"a\"", "\"a\":", "\"a\":1,", "a:1",
-                        "\"a\":1 \"b\":2", "\"a\"::1", "\"a\":1}", ",\"a\":1", "\"a\":1,,\"b\":2", "\"a"};
+                        "\"a\":1 \"b\":2", "\"a\"::1", "\"a\":1}", ",\"a\":1",
+                        "\"a\":1,,\"b\":2", "\"a"};
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
                 ck_assert_msg(!json_is_members(text(bad[i])), "\"%s\" passes", bad[i]);
