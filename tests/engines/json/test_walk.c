@@ -21,7 +21,7 @@ START_TEST(what_is_no_json_is_no_element) {
                         "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{1:2}", "{\"a\" 1}", "01", "-", "1.",
                         "1.e5", ".5", "1e", "1e+", "+1", "tru", "nul", "fals", "True", "'a'", "\"",
                         "\"a", "\"\\", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\n\"", "\"\x1f\"",
-                        "1,", "1 2", "[1 2]", "[1]]", "\f1", "1\v", "nan"};
+                        "1,", "1 2", "1 22", "1;2", "[1 2]", "[1]]", "\f1", "1\v", "nan"};
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
                 /* Exactly as long, so that a sanitizer sees the first byte beyond it. */
