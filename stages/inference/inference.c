@@ -82,11 +82,12 @@ static unsigned run_line(struct inference *inf) {
         uint32_t line = inf->runnable.n;
         unsigned n = 0;
 
-        for (; n < line && !inf->full; n++) {
+        while (n < line && !inf->full) {
                 struct flight *f = flight_list_pop(&inf->runnable);
                 if (!f)
                         break;
                 flight_run(f);
+                n += !inf->full; /* who only waits for room keeps nobody awake */
         }
         return n;
 }
