@@ -149,7 +149,7 @@ int follow_mark(struct admission_shm *shm, uint64_t req_id, uint64_t set, int re
         else
                 flags -= FOLLOW_READER * (uint64_t)-readers_delta;
         /* SYNC(follow.cancel): the mark is visible before the CANCEL record is sent ->
-         * follow_get(). */
+         * follow_get(). SYNC(log.restart): and a reader's before it asks log_is_restarting(). */
         atomic_store_explicit(flags_of(place), flags, memory_order_seq_cst);
         return 0;
 }

@@ -58,7 +58,7 @@ struct admission_slot {
 };
 
 #define FOLLOW_CANCELLED 1ull
-#define FOLLOW_READ 2ull           /* sticky: somebody has looked at the log */
+#define FOLLOW_READ 2ull           /* sticky: somebody reads it, or has; SYNC(log.restart) */
 #define FOLLOW_READER (1ull << 16) /* one reader; the count is flags >> 16 */
 
 /* Eight request ids in one cache line, their flags in the next. */

@@ -56,6 +56,7 @@
         C(tokens_completion, "completion tokens")                                                  \
         C(log_lines_dropped, "log lines dropped because stderr would have blocked")                \
         C(restart_lost, "requests ended with worker_restarted")                                    \
+        C(restart_reruns, "detached requests that ran anew from the middle of their answer")       \
         C(reset_lost, "requests ended with internal because their lane was reset")                 \
         C(dead_letters, "requests given up after three deaths")                                    \
         G(in_flight, "requests held now")                                                          \

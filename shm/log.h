@@ -14,6 +14,11 @@
  *
  * The last event of a detached response is written, and held back until the database has the whole
  * response: `pending` is the end that it will publish. Its input is acked meanwhile.
+ *
+ * A detached response that inference has lost in the middle runs anew when nobody has read it. `restart`
+ * says so before stream looks for FOLLOW_READ in the gateways' tables; a gateway sets that mark before it
+ * looks at `restart`, and that before it opens a cursor. So either stream sees the reader, or the reader
+ * waits: SYNC(log.restart).
  */
 #pragma once
 
@@ -90,6 +95,7 @@ struct log_response {
         mr_au64 outcome;   /* LOG_OUTCOME_*, set before `end` covers the terminal event */
         struct log_tail tail[2];
         mr_au64 pending;   /* end of what is held back: the tail that is not valid tells of it; 0: nothing is */
+        mr_au64 restart;   /* input that said RESTART << LOG_RESTART_SHIFT | LOG_RESTART_*; SYNC(log.restart) */
         mr_au64 chain;      /* index + 1 of the next entry whose number has the same hash; SYNC(log.chains) */
         uint64_t digest[2]; /* of what was asked (id_conflict) */
         uint64_t head_seq;  /* input that created it */
@@ -102,6 +108,11 @@ struct log_response {
 #define LOG_OUTCOME_FAILED 2u     /* not to be run again under its id */
 #define LOG_OUTCOME_RETRYABLE 3u  /* the id may run anew */
 #define LOG_OUTCOME_CANCELLED 4u
+#define LOG_RESTART_SHIFT 2
+#define LOG_RESTART_MASK 3u
+#define LOG_RESTART_ASKED 1u /* does anybody read it? Readers wait */
+#define LOG_RESTART_DROP 2u  /* nobody does, what was logged goes; readers wait */
+#define LOG_RESTART_LOST 3u  /* somebody does: it ends in an error, and what runs anew is for nobody */
 #define LOG_RESPONSE_DETACHED 1u
 #define LOG_RESPONSE_STORED 2u    /* the database has all of it */
 
@@ -168,6 +179,11 @@ enum log_state log_response_state(const struct log_view *view, uint32_t response
 uint64_t log_response_outcome(const struct log_view *view, uint32_t response);
 bool log_response_detached(const struct log_view *view, uint32_t response);
 void log_response_digest(const struct log_view *view, uint32_t response, uint64_t ret[2]);
+/* Whether it runs anew is not decided, or what it had said is just going: no cursor may be opened now, and
+ * a notice comes when one may. Its reader is marked (FOLLOW_READ) before this is asked. */
+bool log_is_restarting(const struct log_view *view, uint32_t response);
+/* It has ended, or is about to, while its request was begun anew: that run is to be cancelled. */
+bool log_was_lost(const struct log_view *view, uint32_t response);
 /* May the database have this id, as far as this lane knows? Never a wrong no. */
 bool log_may_be_stored(const struct log_view *view, uint64_t id_hash);
 bool log_database_failed(const struct log_view *view);

@@ -157,6 +157,24 @@ void log_response_digest(const struct log_view *view, uint32_t response, uint64_
                 memcpy(ret, view->shm->responses[response].digest, 2 * sizeof(uint64_t));
 }
 
+static uint64_t restart_of(const struct log_view *view, uint32_t response) {
+        if (response >= view->n_responses)
+                return 0;
+        /* SYNC(log.restart): seq_cst, after the reader's mark -> response_log_restart(). */
+        return atomic_load_explicit(&view->shm->responses[response].restart, memory_order_seq_cst) &
+               LOG_RESTART_MASK;
+}
+
+bool log_is_restarting(const struct log_view *view, uint32_t response) {
+        uint64_t restart = restart_of(view, response);
+
+        return restart == LOG_RESTART_ASKED || restart == LOG_RESTART_DROP;
+}
+
+bool log_was_lost(const struct log_view *view, uint32_t response) {
+        return restart_of(view, response) == LOG_RESTART_LOST;
+}
+
 /* ---- what the database has ---- */
 
 bool log_may_be_stored(const struct log_view *view, uint64_t id_hash) {

@@ -29,7 +29,7 @@ enum record_type {
         RECORD_DELTA = 2,
         RECORD_DONE = 3,
         RECORD_ERROR = 4,
-        RECORD_RESTART = 5, /* inference runs a detached request anew */
+        RECORD_RESTART = 5, /* inference runs a detached request anew; the error for who has read it */
         RECORD_CANCEL = 6,  /* control rings */
         RECORD_NOTICE = 7,  /* stream -> gateway: look at this response; no payload */
         RECORD_LOOKUP = 8,  /* gateway -> stream: an id that the database may have */
@@ -59,7 +59,8 @@ enum cancel_reason {
         CANCEL_DISCONNECT,
         CANCEL_DEADLINE,
         CANCEL_DRAIN,
-        CANCEL_STOP
+        CANCEL_STOP,
+        CANCEL_LOST, /* it has ended already: what runs anew is for nobody */
 };
 
 enum mr_error {

@@ -330,6 +330,15 @@ int answer_find(struct gateway *gw, struct mr_view tenant, struct mr_view id, st
 
 /* ---- cancelling ---- */
 
+static void cancel_later(struct gateway *gw, struct answer *a, enum cancel_reason reason) {
+        a->cancel = (uint8_t)reason;
+        if (a->cancel_due)
+                return;
+        a->cancel_due = true;
+        a->next_cancel = gw->cancels;
+        gw->cancels = a;
+}
+
 void answer_cancel(struct gateway *gw, struct answer *a, enum cancel_reason reason) {
         if (a->where != ANSWER_OPEN && a->where != ANSWER_ELSEWHERE)
                 return;
@@ -339,12 +348,11 @@ void answer_cancel(struct gateway *gw, struct answer *a, enum cancel_reason reas
                 follow_mark(gw->table.shm, a->req_id, FOLLOW_CANCELLED, 0);
         if (a->cancel != 0 && a->cancel != CANCEL_DEADLINE)
                 return;
-        a->cancel = (uint8_t)reason;
-        if (a->cancel_due)
-                return;
-        a->cancel_due = true;
-        a->next_cancel = gw->cancels;
-        gw->cancels = a;
+        cancel_later(gw, a, reason);
+}
+
+void answer_stop(struct gateway *gw, struct answer *a) {
+        cancel_later(gw, a, CANCEL_LOST);
 }
 
 /* True: nothing more is due. */
@@ -356,7 +364,7 @@ static bool cancel_send(struct gateway *gw, struct answer *a) {
         uint8_t *to;
         int r;
 
-        if (a->where == ANSWER_FINISHED)
+        if (a->where == ANSWER_FINISHED && (a->cancel != CANCEL_LOST || !lane_is_here(gw, a->lane)))
                 return true;
         r = ring_tx_begin(&out->tx, len, &to);
         if (r == RING_E_BATCH) {

@@ -281,6 +281,9 @@ static unsigned pump_reader(struct gateway *gw, struct reader *r) {
 
         if (r->accepts > 0 || r->kind == READER_DETACHED)
                 return 0;
+        /* SYNC(log.restart): the reader was marked before (follow_count); a notice comes when it may. */
+        if (!r->opened && log_is_restarting(&gw->w->logs[a->lane], a->response))
+                return 0;
         if (!r->opened) {
                 int e = log_open(&gw->w->logs[a->lane], a->req_id, a->response, r->after,
                                 &r->cursor);
@@ -322,6 +325,8 @@ static void answer_finish(struct gateway *gw, struct answer *a) {
                         gw->close_gap_ns = (gw->close_gap_ns * 7 + (now - gw->closed_ns)) / 8;
                 gw->closed_ns = now;
         }
+        if (log_was_lost(&gw->w->logs[a->lane], a->response))
+                answer_stop(gw, a);
         a->where = ANSWER_FINISHED;
         a->slot = ADMISSION_NONE;
         loop_timer_clear(gw->w->loop, &a->deadline);
@@ -415,11 +420,11 @@ void reader_result(struct gateway *gw, struct client *client, struct answer *a) 
 
         if (a->where != ANSWER_DOOR) {
                 view = &gw->w->logs[a->lane];
-                if (a->where != ANSWER_FINISHED)
-                        follow_mark(gw->table.shm, a->req_id, FOLLOW_READ, 0);
                 if (a->response == LOG_NONE && log_find(view, a->req_id, &a->response) != 0)
                         a->response = LOG_NONE;
-                if (a->response != LOG_NONE)
+                /* Nothing is said of a detached answer before its end: to ask for it is not to read it, so
+                 * that it still may run anew. */
+                if (a->response != LOG_NONE && (!a->detached || ended(gw, a)))
                         e = log_open(view, a->req_id, a->response, 0, &cursor);
         }
         if (e == 0 || e == LOG_E_AGAIN)

@@ -146,7 +146,8 @@ int emit_delta(struct flight *f, const struct emit_delta *delta) {
         msgpack_object map;
         int r;
 
-        FAULT(inf->w, is_first(f) ? "first_token" : "between_tokens", delta->text.p, delta->text.n);
+        FAULT(inf->w, flight_has_begun(f) ? "between_tokens" : "first_token", delta->text.p,
+                        delta->text.n);
         made->has = 0;
         made->n_unknown = 0;
         if (delta->tool) {
@@ -260,6 +261,16 @@ static void error_set(struct flight *f) {
                 made->has |= HAS(retry_after_ms);
                 made->retry_after_ms = f->retry_after_ms;
         }
+}
+
+int emit_restart(struct flight *f, enum mr_error code, struct mr_view message) {
+        struct record *made = &f->inf->made;
+
+        made->n_unknown = 0;
+        made->has = HAS(code) | HAS(message);
+        made->code = code;
+        made->message = message;
+        return emit(f, RECORD_RESTART, 0);
 }
 
 int emit_terminal(struct flight *f) {

@@ -1,7 +1,7 @@
 /*
  * emit -- the records of an answer into the ring to post.
  *
- * Shape   one call, one DELTA, DONE or ERROR; the first of a request is preceded by its head
+ * Shape   one call, one DELTA, DONE, ERROR or RESTART; the first of a request is preceded by its head
  * Units   bytes
  * Owner   what is emitted becomes visible with emit_commit(): versions, outputs, then acks
  * Errors  0, EMIT_E_FULL (no room: flight_wait(), and the same call again in resume())
@@ -36,6 +36,9 @@ struct emit_delta {
 };
 
 int emit_delta(struct flight *f, const struct emit_delta *delta);
+/* What was said before is void, the answer begins anew behind it; unless somebody has read it: then it ends in
+ * this error. */
+int emit_restart(struct flight *f, enum mr_error code, struct mr_view message);
 /* The terminal record, as the flight's members say: DONE, or ERROR when code is set. */
 int emit_terminal(struct flight *f);
 /* Publishes the batch and acks its claims. */

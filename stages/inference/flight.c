@@ -12,6 +12,8 @@
 
 #define STRIKES_MAX 3u
 
+static const char lost_message[] = "inference died in the middle of this answer";
+
 /* ---- lists ---------------------------------------------------------------------------------- */
 
 void flight_list_push(struct flight_list *list, struct flight *f) {
@@ -71,19 +73,23 @@ const struct record *flight_record(struct flight *f) {
 }
 
 bool flight_has_begun(const struct flight *f) {
-        return slab_peek(&f->inf->slab, f->slot)->out_ord > 0;
+        return slab_peek(&f->inf->slab, f->slot)->out_ord > f->first_ord;
 }
 
-bool flight_is_marked(const struct inference *inf, uint64_t req_id) {
+static bool is_marked(const struct inference *inf, uint64_t req_id, uint64_t mark) {
         for (uint32_t g = 0; g < GATEWAY_SLOTS_MAX; g++) {
                 const struct admission_view *view = &inf->w->admissions[g];
                 uint64_t flags;
                 /* SYNC(follow.cancel): the claim came first, so either the mark is seen here or the
                  * CANCEL record finds the slot -> follow_mark(). */
-                if (view->shm && follow_get(view, req_id, &flags) == 0 && flags & FOLLOW_CANCELLED)
+                if (view->shm && follow_get(view, req_id, &flags) == 0 && flags & mark)
                         return true;
         }
         return false;
+}
+
+bool flight_is_marked(const struct inference *inf, uint64_t req_id) {
+        return is_marked(inf, req_id, FOLLOW_CANCELLED);
 }
 
 /* ---- the end -------------------------------------------------------------------------------- */
@@ -207,21 +213,44 @@ void flight_restored(struct inference *inf, uint32_t slot) {
         f->restored = true;
 }
 
-/* What a dead incarnation left. True: it ends here. */
+/* A part of its answer is out: may all of it be said again? Who has read it by now is seen here, so that
+ * no backend is asked in vain; who comes later is seen by stream. */
+static bool may_run_anew(struct flight *f) {
+        const struct record *record = flight_record(f);
+        const struct settings *s = f->inf->w->settings;
+
+        return record->has & HAS(options) && record->options & OPTION_DETACH &&
+               s->inference.on_crash != SETTINGS_ON_CRASH_FAIL &&
+               !is_marked(f->inf, f->req_id, FOLLOW_READ);
+}
+
+/* False: no room for the RESTART. */
+static bool run_anew(struct flight *f) {
+        if (emit_restart(f, MR_E_worker_restarted,
+                            (struct mr_view){lost_message, sizeof(lost_message) - 1})) {
+                flight_wait(f);
+                return false;
+        }
+        f->first_ord = slab_peek(&f->inf->slab, f->slot)->out_ord;
+        return true;
+}
+
+/* What a dead incarnation left. True: it ends here, or comes again. */
 static bool restored_ends(struct flight *f) {
         struct inference *inf = f->inf;
         uint64_t strikes = atomic_load_explicit(
                         &inf->slab.shm->slots[f->slot].strikes, memory_order_relaxed);
 
-        if (flight_has_begun(f)) {
-                counters_add(inf->w->counters, COUNTER_restart_lost, 1);
-                flight_fail(f, MR_E_worker_restarted, 0,
-                                "inference died in the middle of this answer");
-        } else if (strikes >= STRIKES_MAX) {
+        if (strikes >= STRIKES_MAX) {
                 counters_add(inf->w->counters, COUNTER_dead_letters, 1);
                 flight_fail(f, MR_E_dead_letter, 0,
                                 "inference died %u times with this request at hand",
                                 (unsigned)strikes);
+        } else if (flight_has_begun(f) && may_run_anew(f)) {
+                return !run_anew(f);
+        } else if (flight_has_begun(f)) {
+                counters_add(inf->w->counters, COUNTER_restart_lost, 1);
+                flight_fail(f, MR_E_worker_restarted, 0, "%s", lost_message);
         } else if (f->restored && inf->w->settings->inference.on_crash == SETTINGS_ON_CRASH_FAIL) {
                 counters_add(inf->w->counters, COUNTER_restart_lost, 1);
                 flight_fail(f, MR_E_worker_restarted, 0, "inference died before this answer began");

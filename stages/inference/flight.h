@@ -11,6 +11,9 @@
  *   cancel, deadline: flight_fail)-> ENDING -(room in the ring)-> ENDED -(post's tail)-> FREE
  *   RUNNING, READY -(drain, nothing emitted)-> PARKED: the successor runs it from the slab
  *
+ * One that attach finds with a part of its answer out ends in worker_restarted. A detached one that nobody
+ * has read runs anew instead, behind a RESTART; stream has the last word, for a reader may just come.
+ *
  * A worker's view: start() is called once per attempt. It answers with emit_*() and ends with
  * flight_done() or attempt_failed(); when emit_*() says EMIT_E_FULL it calls flight_wait() and goes
  * on in resume(). cancel() makes it let go of everything at once; nothing of it runs afterwards.
@@ -57,6 +60,7 @@ struct flight {
         struct flight_list *in; /* the list that it is in, NULL: none */
         struct flight *next, *prev;
         bool restored; /* taken over from a dead incarnation */
+        uint32_t first_ord; /* of this run's outputs: not 0 behind a RESTART */
 
         uint64_t req_id, t0;
         enum record_endpoint endpoint;
@@ -118,7 +122,7 @@ void flight_drop(struct flight *f);
 bool flight_is_marked(const struct inference *inf, uint64_t req_id);
 /* The request, decoded; views live until another flight's record is asked for. */
 const struct record *flight_record(struct flight *f);
-/* Anything emitted already? Then there is no second attempt. */
+/* Anything emitted already, by this run? Then there is no second attempt. */
 bool flight_has_begun(const struct flight *f);
 /* Post has passed these: their slots are free. */
 void flight_free_passed(struct inference *inf);

@@ -34,7 +34,7 @@ static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool st
         notices_touch(stream, req_id, response);
 }
 
-void detached_store(struct worker *w, uint32_t response) {
+static void store(struct worker *w, uint32_t response) {
         struct stream *stream = w->stage;
         const struct log_response *r = &stream->log.shm->responses[response];
         struct database_job *job = job_of(stream, response);
@@ -51,6 +51,24 @@ void detached_store(struct worker *w, uint32_t response) {
         settle(w, response, atomic_load_explicit(&r->req_id, memory_order_relaxed), false);
 }
 
+int detached_append(struct worker *w, uint32_t response, const struct ring_msg *msg, uint64_t outcome) {
+        struct stream *stream = w->stage;
+        struct response_log *log = &stream->log;
+        int r;
+
+        if (outcome && stream->database && log_response_detached(&log->view, response)) {
+                r = response_log_hold(log, response, msg->seq, msg->type, msg->data, msg->len, outcome);
+                if (r == 0)
+                        store(w, response);
+                return r;
+        }
+        r = response_log_append(log, response, msg->seq, msg->type, msg->data, msg->len, outcome,
+                        loop_now_ns(w->loop));
+        if (r == 0)
+                notices_touch(stream, msg->req_id, response);
+        return r;
+}
+
 static void store_list(struct worker *w, enum response_list which) {
         struct stream *stream = w->stage;
         uint32_t i = stream->log.list[which].first;
@@ -60,7 +78,7 @@ static void store_list(struct worker *w, enum response_list which) {
 
                 /* What is held must hear of it; the beginning of the others may be gone. */
                 if (which == LIST_HELD || response_log_bytes(&stream->log, i))
-                        detached_store(w, i);
+                        store(w, i);
                 i = next;
         }
 }

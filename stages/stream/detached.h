@@ -14,8 +14,9 @@
 
 /* Attach: whatever the last incarnation had under way goes to the database again. */
 void detached_resume(struct worker *w);
-/* The last event of this response is held: it goes to the database. */
-void detached_store(struct worker *w, uint32_t response);
+/* Appends an event and says so; the last one of a detached response is held and goes to the database first. As
+ * response_log_append(). */
+int detached_append(struct worker *w, uint32_t response, const struct ring_msg *msg, uint64_t outcome);
 /* What the database has answered; its state. How many answers. */
 unsigned detached_turn(struct worker *w);
 /* Nothing is under way. */

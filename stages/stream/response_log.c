@@ -69,13 +69,10 @@ static void extent_take(struct response_log *log, uint32_t e, uint64_t req_id, u
         atomic_store_explicit(&extent->gen, load(&extent->gen) + 1, memory_order_seq_cst);
 }
 
-/* All bytes of a response that is not open any more. */
-static void evict(struct response_log *log, uint32_t i) {
+void response_extents_release(struct response_log *log, uint32_t i) {
         struct log_response *r = entry(log, i);
         uint64_t at = load(&r->first);
 
-        /* Readers (log_reader.c) see the state before they can miss a byte. */
-        atomic_store_explicit(&r->state, LOG_EVICTED, memory_order_seq_cst);
         atomic_store_explicit(&r->first, 0, memory_order_release);
         for (uint32_t n = 0; at && n < log->links[i].n_extents; n++) {
                 uint64_t next = load(&log->extents[at - 1].next);
@@ -83,6 +80,13 @@ static void evict(struct response_log *log, uint32_t i) {
                 at = next;
         }
         log->links[i].n_extents = 0;
+}
+
+/* All bytes of a response that is not open any more. */
+static void evict(struct response_log *log, uint32_t i) {
+        /* Readers (log_reader.c) see the state before they can miss a byte. */
+        atomic_store_explicit(&entry(log, i)->state, LOG_EVICTED, memory_order_seq_cst);
+        response_extents_release(log, i);
         list_move(log, LIST_EVICTED, i);
         log->n_evicted++;
 }
@@ -250,12 +254,11 @@ int response_log_create(struct response_log *log, const struct response_head *he
         r = entry(log, i);
         response_chains_changing(log);
         entry_clear(log, r);
-        memset(r->tail, 0, sizeof(r->tail));
-        r->tail[0].extent = r->tail[1].extent = LOG_NONE;
-        atomic_store_explicit(&r->end, 0, memory_order_relaxed);
+        response_tail_clear(r);
         atomic_store_explicit(&r->first, 0, memory_order_relaxed);
         atomic_store_explicit(&r->outcome, 0, memory_order_relaxed);
         atomic_store_explicit(&r->pending, 0, memory_order_relaxed);
+        atomic_store_explicit(&r->restart, 0, memory_order_relaxed);
         atomic_store_explicit(&r->finished_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&r->created_ns, head->now_ns, memory_order_relaxed);
         atomic_store_explicit(&r->id_hash, id_hash, memory_order_relaxed);

@@ -11,6 +11,9 @@
  *   and of a detached one, which the database keeps:
  *   OPEN --hold--> HELD --settle(stored)--> DETACHED --room needed, TTL--> EVICTED
  *                    `----settle(not stored)--> UNSTORED --settle(stored)--> DETACHED
+ *   and of one whose request runs anew:
+ *   OPEN --restart, decide(nobody reads it), drop--> OPEN, empty
+ *   OPEN --restart, decide(somebody does), append or hold(error)--> FINISHED, HELD
  *
  * What is not stored is given up last: HELD never, UNSTORED when no open response has anything else to
  * give. An open detached response loses its beginning only after that.
@@ -91,6 +94,14 @@ void response_log_settle(struct response_log *log, uint32_t response, bool store
  * as many times as there are events. 0: its beginning is not kept any more, or there are none. */
 uint64_t response_log_bytes(const struct response_log *log, uint32_t response);
 void response_log_copy(const struct response_log *log, uint32_t response, uint8_t *to);
+/* This input says that its request runs anew; whoever comes to read it waits from now on. *ret: LOG_RESTART_ASKED, or
+ * what an earlier incarnation has decided. RESPONSE_E_KNOWN: the input is in the log already. */
+int response_log_restart(struct response_log *log, uint32_t response, uint64_t in_seq, uint64_t *ret);
+/* LOG_RESTART_DROP, LOG_RESTART_LOST: from now on that is what happens, whoever is killed. */
+void response_log_decide(struct response_log *log, uint32_t response, uint64_t decision);
+/* Forgets what was logged, with the input that said so in its place; who waits may read. Event numbers
+ * begin anew: nobody has seen any. */
+void response_log_drop(struct response_log *log, uint32_t response);
 /* Outcome of the last event, published or held; 0: it is open. */
 uint64_t response_log_outcome(const struct response_log *log, uint32_t response);
 /* Evicts what finished before the given time. */

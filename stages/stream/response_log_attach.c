@@ -56,6 +56,8 @@ static int attach_entry(struct response_log *log, uint32_t i, uint8_t *used, uin
                 response_list_push(log, LIST_EVICTED, i);
                 return 0;
         }
+        if ((load(&r->restart) & LOG_RESTART_MASK) == LOG_RESTART_DROP)
+                response_drop_finish(r);
         code = walk(log, i, used);
         if (code)
                 return code;

@@ -37,6 +37,16 @@ static inline enum response_list list_finished(const struct log_response *r) {
         return r->flags & LOG_RESPONSE_STORED ? LIST_DETACHED : LIST_UNSTORED;
 }
 
+/* Nothing of it is logged. */
+static inline void response_tail_clear(struct log_response *r) {
+        r->tail[0] = r->tail[1] = (struct log_tail){.extent = LOG_NONE};
+        atomic_store_explicit(&r->end, 0, memory_order_relaxed);
+}
+
+/* Gives all of its extents back. */
+void response_extents_release(struct response_log *log, uint32_t i);
+/* The last steps of a drop; each may be repeated. Its extents are given back. */
+void response_drop_finish(struct log_response *r);
 void response_list_push(struct response_log *log, enum response_list which, uint32_t i);
 /* SYNC(log.chains), odd while they change. */
 void response_chains_changing(struct response_log *log);

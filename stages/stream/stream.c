@@ -4,7 +4,8 @@
  * Shape   one data ring in (post), a ring of lookups from each gateway slot; notices out, likewise
  * Owner   the only writer of log.<lane>. An event is published, then its input is acked: after a kill an
  *         input that is in the log already is only acked, for each event names the input that made it
- *         The end of a detached response is held until the database has it (detached.c)
+ *         The end of a detached response is held until the database has it (detached.c); one that runs anew
+ *         begins again in the log (restart.c)
  * Errors  a record that is none: shared memory is inconsistent, the worker gives up
  * Limits  TURN_RECORDS inputs and one notice for each response and gateway a turn; notices are hints and
  *         never block: what does not fit raises `missed`
@@ -17,6 +18,7 @@
 #include "stages/stream/detached.h"
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
+#include "stages/stream/restart.h"
 
 #define EXPIRE_EVERY_NS NS_PER_S
 
@@ -79,26 +81,6 @@ static uint64_t outcome_of(struct worker *w, const struct ring_msg *msg) {
                                                               : LOG_OUTCOME_FAILED;
 }
 
-/* A detached response ends: its last event waits for the database. */
-static int append_or_hold(struct worker *w, uint32_t response, const struct ring_msg *msg,
-                uint64_t outcome) {
-        struct stream *stream = w->stage;
-        int r;
-
-        if (!outcome || !stream->database || !log_response_detached(&stream->log.view, response)) {
-                r = response_log_append(&stream->log, response, msg->seq, msg->type, msg->data,
-                                msg->len, outcome, loop_now_ns(w->loop));
-                if (r == 0)
-                        notices_touch(stream, msg->req_id, response);
-                return r;
-        }
-        r = response_log_hold(&stream->log, response, msg->seq, msg->type, msg->data, msg->len,
-                        outcome);
-        if (r == 0)
-                detached_store(w, response);
-        return r;
-}
-
 static bool on_event(struct worker *w, const struct ring_msg *msg) {
         struct stream *stream = w->stage;
         uint64_t outcome = msg->type == RECORD_DONE    ? LOG_OUTCOME_DONE
@@ -114,7 +96,8 @@ static bool on_event(struct worker *w, const struct ring_msg *msg) {
                 stream->said_unknown = true;
                 return true;
         }
-        r = append_or_hold(w, response, msg, outcome);
+        r = msg->type == RECORD_RESTART ? restart_take(w, response, msg)
+                                        : detached_append(w, response, msg, outcome);
         if (no_room(w, r))
                 return false;
         if (r == 0)
@@ -130,6 +113,7 @@ static bool handle(struct worker *w, const struct ring_msg *msg) {
         case RECORD_DELTA:
         case RECORD_DONE:
         case RECORD_ERROR:
+        case RECORD_RESTART:
                 return on_event(w, msg);
         default:
                 worker_fail(w, "stream: post wrote a record of unknown type", -EPROTO);

@@ -143,6 +143,10 @@ static const struct family families[] = {
                 {"millrace_requests_restart_lost", TYPE_COUNTER, SHAPE_TOTAL, ALL,
                                 COUNTER_restart_lost,
                                 .help = "Requests ended with worker_restarted."},
+                {"millrace_requests_reruns", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
+                                COUNTER_restart_reruns,
+                                .help = "Detached requests that ran anew because inference died in "
+                                        "the middle of an answer that nobody had read."},
                 {"millrace_lane_up", TYPE_GAUGE, SHAPE_LANE_UP, ALL, 0,
                                 .help = "1 while a lane takes requests, 0 while it is down or "
                                         "being reset."},

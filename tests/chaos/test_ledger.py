@@ -7,7 +7,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
-from ledger import WRONG, Ledger, Told  # noqa: E402
+from backend import told_words  # noqa: E402
+from ledger import WRONG, Ledger, Told, Unread  # noqa: E402
 
 
 class Backend:
@@ -72,6 +73,44 @@ def test_worker_restarted_is_right_behind_a_part_of_the_answer_only(told):
     other = next(iter(ledger.open))
     ledger.on({"ev": "error", "id": other, "seq": 1, "code": "worker_restarted"})
     assert found(ledger) == {"lost": 1}
+
+
+@pytest.fixture
+def unread():
+    """An account of one request that nobody reads before it has ended."""
+    ledger = Ledger(None, 1, [Unread(Backend)])
+    ledger.start()
+    request = next(iter(ledger.open.values()))
+    asked = []
+    request.line.ask = lambda request: asked.append(request.over)
+    Backend.runs = {request.id: [1.0, 2.0]}
+    ledger.on({"ev": "accepted", "id": request.id, "lane": 0})
+    return ledger, request, asked, lambda ev, **members: ledger.on({"ev": ev, "id": request.id, **members})
+
+
+def test_an_answer_that_nobody_reads_is_read_when_it_has_ended(unread):
+    ledger, request, asked, tell = unread
+    tell("result", status="running", text="")
+    assert asked == [] and not request.over
+    tell("result", status="completed", text="whatever")
+    assert asked == [True]
+    tell("delta", seq=1, text=answer(request.id, 2, told_words(request.id)))
+    tell("done", seq=2)
+    assert found(ledger) == {} and ledger.ended == {"done": 1}
+
+
+def test_an_answer_that_nobody_reads_may_not_be_lost(unread):
+    ledger, request, _, tell = unread
+    tell("result", status="failed", text="")
+    tell("delta", seq=1, text=answer(request.id, 2, 1))
+    tell("error", seq=2, code="worker_restarted")
+    assert found(ledger) == {"lost": 1}
+
+
+def test_a_part_of_an_answer_that_nobody_reads_is_a_finding(unread):
+    ledger, _, _, tell = unread
+    tell("result", status="running", text="a part")
+    assert found(ledger) == {"silent": 1}
 
 
 def test_an_event_that_came_before_is_a_duplicate(told):

@@ -19,6 +19,7 @@ import uuid
 from backend import told_words
 from conftest import DEADLINE, Client
 
+LOOK_S = 0.2  # between two questions whether an answer has ended
 WRONG = ("lost", "duplicated", "silent", "reordered")
 
 
@@ -26,6 +27,7 @@ class Request:
     def __init__(self, id, kind, line, frame):
         self.id, self.kind, self.line, self.frame = id, kind, line, frame
         self.accepted, self.lane, self.seq, self.text = False, None, 0, ""
+        self.over, self.asked = not kind.unread, 0.0
         self.started, self.ended, self.how = time.time(), None, None
 
     def __str__(self):
@@ -35,7 +37,11 @@ class Request:
 # ---- kinds of requests, each of which knows what its answer must be ------------------------------------------------
 
 
-class Echo:
+class Kind:
+    unread = False  # nobody reads the answer before it has ended: then it may not be lost half-way
+
+
+class Echo(Kind):
     """The answer is the prompt."""
 
     name = "echo"
@@ -63,7 +69,7 @@ class Kept(Echo):
         return {**super().ask(id, dice), "detach": True}
 
 
-class Question:
+class Question(Kind):
     """The answer is what the same question got before anything died, sources and all."""
 
     name = "extract"
@@ -81,7 +87,7 @@ class Question:
         return request.text != "" and self.answers[request.frame["prompt"]][0].startswith(request.text)
 
 
-class Told:
+class Told(Kind):
     """The backend's scenario `told`: each word names the request, the run of it, and its place in the answer."""
 
     name = "openai"
@@ -101,6 +107,15 @@ class Told:
 
     def whole(self, request, event):
         return self.begun(request) and request.text.count(" ") == told_words(request.id)
+
+
+class Unread(Told):
+    """The same, detached, and read when `result` says that it has ended."""
+
+    name, unread = "unread", True
+
+    def ask(self, id, dice):
+        return {**super().ask(id, dice), "detach": True}
 
 
 # ---- connections ---------------------------------------------------------------------------------------------------
@@ -124,7 +139,10 @@ class Line:
         return True
 
     def ask(self, request):
-        if request.accepted:
+        request.asked = time.monotonic()
+        if request.accepted and not request.over:
+            frame = {"op": "result", "id": request.id}
+        elif request.accepted:
             frame = {"op": "attach", "id": request.id, "after": request.seq}
         else:
             frame = {"op": "submit", "id": request.id, "session": request.id[:2], **request.frame}
@@ -132,6 +150,13 @@ class Line:
             self.client.send(**frame)
         except (BrokenPipeError, ConnectionResetError):
             pass  # read() sees it too
+
+    def look(self):
+        """Have those ended that nobody reads yet?"""
+        now = time.monotonic()
+        for request in list(self.open.values()):
+            if self.client and request.accepted and not request.over and now - request.asked > LOOK_S:
+                self.ask(request)
 
     def mail(self):
         while self.client and self.client.mail:
@@ -182,17 +207,29 @@ class Ledger:
 
     def on(self, event):
         request = self.open.get(event.get("id"))
+        if not request and event["ev"] == "result" and event.get("id") in self.closed:
+            return  # to a question that was asked before the end came
         if not request:
             self.find("duplicated", self.closed.get(event.get("id")), event)
         elif event["ev"] == "accepted":
             request.accepted, request.lane = True, event["lane"]
-            if request.frame.get("detach"):
+            if request.frame.get("detach") and request.over:
                 request.line.ask(request)  # its events come to who attaches
+        elif event["ev"] == "result":
+            self.on_result(request, event)
         elif not event.get("seq"):
             self.find("lost", request, event)
             self.close(request, "refused")
         else:
             self.on_event(request, event)
+
+    def on_result(self, request, event):
+        if event["status"] in ("queued", "running"):
+            if event["text"]:
+                self.find("silent", request, event)  # who was told a part has read it
+        elif not request.over:  # there may be answers to more than one question
+            request.over = True
+            request.line.ask(request)
 
     def on_event(self, request, event):
         first = event.get("first", event["seq"])
@@ -205,7 +242,7 @@ class Ledger:
                 self.find("silent", request, event)
             self.close(request, "done")
         elif event["ev"] == "error":
-            if event["code"] != "worker_restarted" or not request.kind.begun(request):
+            if event["code"] != "worker_restarted" or request.kind.unread or not request.kind.begun(request):
                 self.find("lost", request, event)
             self.close(request, event["code"])
 
@@ -216,6 +253,7 @@ class Ledger:
             ready = {line.client.socket: line for line in self.lines if line.connected()}
             for line in self.lines:
                 line.mail()
+                line.look()
             left = end - time.monotonic()
             if left <= 0:
                 return

@@ -6,12 +6,13 @@ import re
 import socket
 import sqlite3
 import stat
+import subprocess
 import threading
 import time
 
 import pytest
 from backend import Backend
-from conftest import ECHO, check_sequence, echo, text_of, wait_for
+from conftest import ECHO, MILLRACE, check_sequence, echo, text_of, wait_for
 
 
 def database(d):
@@ -247,6 +248,79 @@ def test_submit_detach_prints_the_id_and_result_waits(daemon, reborn):
 
 
 # ---- deaths --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_nobody_has_read_runs_anew_when_inference_dies_in_its_middle(daemon, reborn):
+    d = daemon(echo(lanes=1, gap_ms=20), env={"MILLRACE_FAULT": "inference:between_tokens:kill:count=3"})
+    c = d.client()
+    prompt = "one two three four five six seven eight"
+    detach(c, "j", prompt)
+    waiting = subprocess.Popen([MILLRACE, "result", "--wait", "j"], env=d.env, stdout=subprocess.PIPE, text=True)
+    asked = []
+
+    def over():
+        asked.append(result(c, "j"))
+        return asked[-1]["status"] not in ("queued", "running") and asked[-1]
+
+    answer = wait_for("the end of the job", over)
+    assert (answer["status"], answer["text"]) == ("completed", prompt)
+    assert {r["text"] for r in asked[:-1]} <= {""}  # who asks whether it has ended reads nothing
+    assert waiting.communicate(timeout=60)[0] == prompt + "\n"
+    assert d.place("inference")["restarts"] == 3
+    c.send(op="attach", id="j")
+    events = c.events("j")
+    assert text_of(events) == prompt and check_sequence(events) == events[-1]["seq"] == 9
+    assert d.status()["requests"]["completed"] == 1
+    assert rows(d, "SELECT count(*), max(ord) FROM events") == [(9, 9)]
+    assert result(reborn(d).client(), "j")["text"] == prompt
+
+
+def test_a_job_that_somebody_reads_ends_in_an_error_when_inference_dies_in_its_middle(daemon):
+    d = daemon(echo(lanes=1, gap_ms=300))
+    c = d.client()
+    detach(c, "j", "one two three four five")
+    c.send(op="attach", id="j")
+    assert c.next()["text"] == "one "
+    d.kill("inference")
+    events = c.events("j")
+    assert (events[-1]["ev"], events[-1]["code"], events[-1]["retryable"]) == ("error", "worker_restarted", True)
+    check_sequence(events, after=1)
+    assert result(c, "j")["error"]["code"] == "worker_restarted"
+    detach(c, "j", "one two three four five")  # and anew under its id
+    assert completed(c, "j")["text"] == "one two three four five"
+
+
+def test_a_reader_who_comes_while_a_job_is_begun_anew_gets_the_error_and_the_backend_is_let_go(daemon):
+    with Backend() as backend:
+        # Inference has looked for readers before it said RESTART; now stream takes its time to look.
+        d = daemon({"lanes": 1, "inference.workers": [{"name": "b", "kind": "openai", "base_url": backend.url}],
+                    "inference.models": {"*": ["b"]}},
+                   env={"MILLRACE_FAULT": "stream:on_record:sleep=1500:match=inference died:count=1"})
+        c = d.client()
+        detach(c, "j", "x", model="stall_after_one")
+        wait_for("the first word", lambda: backend.log() and backend.log()[0]["events"] == 2)
+        wait_for("it in the log", lambda: result(c, "j")["status"] == "running")
+        killed = d.kill("inference")
+        d.wait_ready("inference", 0, killed)
+        c.send(op="attach", id="j")
+        events = c.events("j")
+        assert [e["ev"] for e in events] == ["delta", "error"] and events[-1]["code"] == "worker_restarted", events
+        check_sequence(events)
+        wait_for("the second run to be cancelled",
+                 lambda: len(backend.log()) == 2 and backend.log()[1]["ended"] == "client")
+        wait_for("nothing in flight", lambda: d.status()["lanes"][0]["in_flight"] == 0)
+        requests = d.status()["requests"]
+        assert (requests["failed"], requests["in_flight"]) == (1, 0)
+
+
+def test_a_job_that_kills_inference_each_time_is_given_up(daemon):
+    d = daemon(echo(lanes=1, gap_ms=5), env={"MILLRACE_FAULT": "inference:between_tokens:segv:match=poison"})
+    c = d.client()
+    detach(c, "j", "one two poison four")
+    wait_for("the end of the job", lambda: result(c, "j").get("status") == "failed")
+    assert result(c, "j")["error"]["code"] == "dead_letter"
+    assert d.place("inference")["restarts"] == 3
+    assert text_of(c.submit("next", prompt="goes on")) == "goes on"
 
 
 @pytest.mark.parametrize("point", ["in_transaction", "after_transaction"])

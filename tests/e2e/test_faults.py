@@ -13,7 +13,7 @@ import pytest
 
 from backend import Backend
 from conftest import MILLRACE, ROOT, Daemon, check_sequence, text_of, wait_for
-from ledger import Echo, Kept, Ledger, Question, Told
+from ledger import Echo, Kept, Ledger, Question, Told, Unread
 
 STAGES = ["gateway", "rag", "assemble", "inference", "post", "stream", "telemetry"]
 RECOVERY = ["in_recovery", "before_ready"]
@@ -82,7 +82,7 @@ def world(tmp_path_factory):
         answers = {QUESTION: (text_of(events), events[-1]["sources"])}
         yield {"backend": backend, "settings": settings,
                "kinds": [Echo(model="echo"), Kept(model="echo"), Question(answers, model="extract"),
-                         Told(backend, model="told")]}
+                         Told(backend, model="told"), Unread(backend, model="told")]}
 
 
 def spec(stage, point, action, after):

@@ -1,6 +1,7 @@
 /*
  * Inference with the echo worker: the claim is a batch without outputs and is acknowledged at once, answers
- * of several requests interleave, a slot is kept until its last record was passed.
+ * of several requests interleave, a slot is kept until its last record was passed. Two of four requests are
+ * detached: one runs anew as often as it is lost, the other one has a reader.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,11 +11,19 @@
 #include "tests/steps/hop.h"
 
 static void text_of(uint64_t n, char to[static 64]) {
-        snprintf(to, 64, "say %u words, no more", (unsigned)n);
+        snprintf(to, 64, "say %u words, no more and no less than that", (unsigned)n);
 }
 
 static void configure(struct settings *settings) {
         settings->inference.workers.v[0].kind = SETTINGS_WORKER_ECHO;
+}
+
+static bool reruns(uint64_t req) {
+        return req % 4 == 1;
+}
+
+static bool is_read(uint64_t req) {
+        return req % 4 == 2;
 }
 
 static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
@@ -35,6 +44,10 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
         record.body = hop_view(body);
         record.body_len = record.body.n;
         record.marks = (struct mr_view){(const char *)&marks, sizeof(marks)};
+        if (reruns(n) || is_read(n)) {
+                record.has |= HAS(options);
+                record.options = OPTION_DETACH;
+        }
         *meta = (struct ring_meta){.type = RECORD_REQUEST, .req_id = n, .flags = RING_LAST};
         if (n % 4 == 0) {
                 meta->type = RECORD_ERROR;
@@ -69,8 +82,10 @@ const struct hop_case hop_case = {
                 .n_units = 4,
                 .per_request = 1,
                 .n_warm = 6,
-                .n_inputs = 10,
+                .n_inputs = 11,
                 .restarts = true,
+                .reruns = reruns,
+                .is_read = is_read,
                 .settings = configure,
                 .input = input,
                 .take = hop_take_record,

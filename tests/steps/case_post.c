@@ -1,6 +1,7 @@
 /*
  * Post: folds into its slab. Two requests side by side, so that a batch touches both; characters cut in two,
- * so that bytes wait in the slab; every fourth request ends in an error.
+ * so that bytes wait in the slab; every fourth request ends in an error, and every fourth other one runs anew
+ * after its first delta, of which a byte waits.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,10 @@ static const char *const texts[STEPS] = {"", "Gr\xc3", ("\xbc\xc3\x9f" "e [1]"),
 
 static bool fails(uint64_t req) {
         return req % 4 == 0;
+}
+
+static bool runs_anew(uint64_t req) {
+        return req % 4 == 2;
 }
 
 static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
@@ -29,6 +34,8 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
                 record.has = HAS(gateway) | HAS(id) | HAS(tenant);
                 record.id = hop_view(id);
                 record.tenant = hop_view("local");
+        } else if (step == 2 && runs_anew(req)) {
+                meta->type = RECORD_RESTART;
         } else if (step + 1 < STEPS) {
                 record.has = HAS(text);
                 record.text = hop_view(texts[step]);
@@ -50,8 +57,9 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
 
 static bool right(void) {
         for (uint64_t req = 1; req <= hop.n_limit / STEPS; req++)
-                if (strcmp(hop.text[req], fails(req) ? "Gr\u00fc\u00dfe [1] an alle "
-                                                     : "Gr\u00fc\u00dfe [1] an alle \ufffd") != 0)
+                if (strcmp(hop.text[req], fails(req)       ? "Gr\u00fc\u00dfe [1] an alle "
+                                          : runs_anew(req) ? " an alle \ufffd"
+                                                           : "Gr\u00fc\u00dfe [1] an alle \ufffd") != 0)
                         return false;
         return true;
 }

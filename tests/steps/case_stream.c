@@ -1,6 +1,9 @@
 /*
  * Stream: what it makes is the response log. Its consumer is a gateway that sleeps until it is rung, and then
  * reads the responses that a notice names, or all when `missed` says so: the ring of notices holds one.
+ *
+ * Two of four requests are detached and run anew in their middle. One has a reader, and ends in an error; the
+ * other one is read when it has ended, and has begun again at its first event.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +11,16 @@
 
 #include "tests/steps/hop.h"
 
-#define STEPS 5u
+#define STEPS 6u
+#define RESTART_STEP 3u
+
+static bool is_read(uint64_t req) {
+        return req % 4 == 3;
+}
+
+static bool is_dropped(uint64_t req) {
+        return req % 4 == 2;
+}
 
 static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
         uint64_t pair = (n - 1) / (2 * STEPS), step = (n - 1) % (2 * STEPS) / 2;
@@ -24,6 +36,15 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
                 record.has = HAS(gateway) | HAS(id) | HAS(tenant);
                 record.id = hop_view(id);
                 record.tenant = hop_view("local");
+                if (is_read(req) || is_dropped(req)) {
+                        record.has |= HAS(options);
+                        record.options = OPTION_DETACH;
+                }
+        } else if (step == RESTART_STEP && (is_read(req) || is_dropped(req))) {
+                meta->type = RECORD_RESTART;
+                record.has = HAS(code) | HAS(message);
+                record.code = MR_E_worker_restarted;
+                record.message = hop_view("lost");
         } else if (step + 1 < STEPS) {
                 record.has = HAS(text);
                 record.text = hop_view(text);
@@ -45,10 +66,12 @@ static void read_response(uint64_t req) {
 
         if (r != 0)
                 return; /* not begun */
+        if (is_dropped(req) && log_response_state(&hop.log_view, response) != LOG_FINISHED)
+                return;
         r = log_open(&hop.log_view, req, response, hop.side.request[req].n, &cursor);
         while (r == 0 && (r = log_next(&hop.log_view, &cursor, &head, buf, sizeof(buf))) == 0)
                 hop_seen(req, head.seq - 1, hop_hash(head.type, buf, head.len),
-                                head.type == RECORD_DONE, MR_E_none);
+                                head.type != RECORD_DELTA, MR_E_none);
         hop.side.n_wrong += r != LOG_E_AGAIN;
 }
 
@@ -79,7 +102,9 @@ static void settings(struct settings *s) {
 
 static bool right(void) {
         for (uint64_t req = 1; req <= hop.n_limit / STEPS; req++)
-                if (hop.n_outputs[req] != STEPS - 1)
+                if (hop.n_outputs[req] != (is_read(req)      ? RESTART_STEP
+                                           : is_dropped(req) ? STEPS - RESTART_STEP - 1
+                                                             : STEPS - 1))
                         return false;
         return true;
 }
@@ -91,8 +116,9 @@ const struct hop_case hop_case = {
                 .out = {.id = 2, .n = 2, .max_batch = 1, .max_rec = 64, .bytes = 4096},
                 .log_budget = 320u << 10,
                 .per_request = STEPS,
-                .n_warm = 20,
-                .n_inputs = 40,
+                .n_warm = 24,
+                .n_inputs = 48,
+                .is_read = is_read,
                 .input = input,
                 .take = take,
                 .woken = woken,

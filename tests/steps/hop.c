@@ -129,11 +129,16 @@ uint64_t hop_hash(uint64_t hash, const void *bytes, uint64_t n) {
         return hash;
 }
 
+static bool reruns(uint64_t req_id) {
+        return hop_case.reruns && hop_case.reruns(req_id);
+}
+
 void hop_seen(uint64_t req_id, uint64_t ord, uint64_t digest, bool last, enum mr_error code) {
         struct hop_side *side = &hop.side;
         uint64_t at = side->n_out++ % (HOP_REQUESTS * HOP_OUTPUTS);
 
-        if (req_id == 0 || req_id > HOP_REQUESTS || ord >= HOP_OUTPUTS) {
+        if (req_id == 0 || req_id > HOP_REQUESTS ||
+                        ord >= side->request[req_id].base + HOP_OUTPUTS) {
                 side->n_wrong++;
                 return;
         }
@@ -144,16 +149,32 @@ void hop_seen(uint64_t req_id, uint64_t ord, uint64_t digest, bool last, enum mr
         side->n_lost += ord > side->request[req_id].n;
         side->request[req_id].n = (uint32_t)ord + 1;
         side->request[req_id].ended = last;
+        ord -= side->request[req_id].base;
         if (hop.learning) {
                 hop.digest[req_id][ord] = digest;
                 hop.order[at] = req_id << 32 | ord;
                 hop.n_outputs[req_id] = (uint32_t)ord + 1;
-        } else if (hop_case.restarts && code == MR_E_worker_restarted && ord > 0) {
+        } else if (hop_case.restarts && code == MR_E_worker_restarted && ord > 0 && !reruns(req_id)) {
                 side->n_restarted++;
         } else if (ord >= hop.n_outputs[req_id] || digest != hop.digest[req_id][ord] ||
                         (hop_case.ordered && hop.order[at] != (req_id << 32 | ord))) {
                 side->n_wrong++;
         }
+}
+
+/* What was seen is void: the same comes again behind this record. */
+static void anew(uint64_t req_id, uint64_t ord) {
+        struct hop_side *side = &hop.side;
+
+        if (req_id == 0 || req_id > HOP_REQUESTS || !reruns(req_id) ||
+                        ord != side->request[req_id].n || side->request[req_id].ended) {
+                side->n_wrong++;
+                return;
+        }
+        side->request[req_id].base = (uint32_t)ord;
+        side->request[req_id].n = (uint32_t)ord + 1;
+        side->n_out++;
+        side->n_reruns++;
 }
 
 void hop_take_record(const struct ring_msg *msg) {
@@ -165,6 +186,12 @@ void hop_take_record(const struct ring_msg *msg) {
                 hop.side.n_wrong++;
                 return;
         }
+        if (hop_case.restarts && msg->type == RECORD_RESTART) {
+                anew(msg->req_id, msg->ord);
+                return;
+        }
+        if (hop.learning && msg->type == RECORD_RESTART && msg->req_id <= HOP_REQUESTS)
+                hop.text[msg->req_id][0] = '\0';
         if (hop.learning && record.has & HAS(text) && msg->req_id <= HOP_REQUESTS)
                 strncat(hop.text[msg->req_id], record.text.p, record.text.n);
         record.has &= ~(HAS(rag_us) | HAS(assemble_us) | HAS(inference_us) | HAS(ttft_us) |
@@ -345,6 +372,7 @@ static void judge(bool lived) {
         v->n_doubled += side->n_doubled;
         v->n_wrong += side->n_wrong;
         v->n_restarted += side->n_restarted;
+        v->n_reruns += side->n_reruns;
         v->n_died += !lived;
         if (lived && (!all_taken() || side->drain.rd != word_of(&hop.out.prod.prod->head)))
                 v->n_stuck++;
@@ -480,8 +508,11 @@ bool hop_new(void) {
         STEPS_REQUIRE(ring_tx_attach(&hop.side.feeder, &hop.in.prod, hop.bells[hop.self]) == 0);
         STEPS_REQUIRE(ring_rx_attach(&hop.side.drain, &hop.out.cons, hop.bells[hop.self], false) ==
                       0);
-        for (uint64_t req = 1; req <= hop_case.n_inputs / hop_case.per_request; req++)
+        for (uint64_t req = 1; req <= hop_case.n_inputs / hop_case.per_request; req++) {
                 STEPS_REQUIRE(follow_add(hop.admission, req) == 0);
+                if (hop_case.is_read && hop_case.is_read(req))
+                        STEPS_REQUIRE(follow_mark(hop.admission, req, FOLLOW_READ, 1) == 0);
+        }
         hop.learning = true;
         hop.n_limit = hop_case.n_warm;
         drain_and_sleep();

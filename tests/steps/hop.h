@@ -38,6 +38,8 @@ struct hop_case {
         uint32_t n_inputs;         /* in all */
         bool ordered;              /* outputs of different requests have one order */
         bool restarts;             /* an answer that has begun may end in worker_restarted */
+        bool (*reruns)(uint64_t req); /* this one runs anew instead. NULL: none */
+        bool (*is_read)(uint64_t req); /* this one has a reader, its gateway's table says. NULL: none */
         bool busy;                 /* has threads that wake it */
         void (*settings)(struct settings *settings);
         /* Input n: fills *meta, writes the payload, returns its length. */
@@ -68,9 +70,10 @@ struct hop_side {
         uint64_t n_out;
         struct {
                 uint32_t n; /* outputs seen */
+                uint32_t base; /* ord of the last RESTART */
                 bool ended;
         } request[HOP_REQUESTS + 1];
-        uint32_t n_lost, n_doubled, n_wrong, n_restarted;
+        uint32_t n_lost, n_doubled, n_wrong, n_restarted, n_reruns;
 };
 
 struct hop_verdict {
@@ -79,7 +82,7 @@ struct hop_verdict {
         uint64_t n_second;   /* instructions of a recovery after which that was killed too */
         uint64_t n_lives;    /* successors that ran to the end */
         uint64_t n_killed;   /* of the victims: killed for good, not held back */
-        uint64_t n_restarted;
+        uint64_t n_restarted, n_reruns;
         uint64_t n_lost, n_doubled, n_wrong; /* outputs */
         uint64_t n_stuck; /* lives: inputs that stay, outputs that nobody is rung for, slots never freed */
         uint64_t n_died;  /* lives that ended by themselves */

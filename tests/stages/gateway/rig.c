@@ -600,3 +600,16 @@ void rig_evict(struct rig *rig, uint32_t lane, uint32_t response) {
         }
         atomic_store(&r->first, 0);
 }
+
+void rig_restart(struct rig *rig, uint32_t lane, uint32_t response, uint64_t restart) {
+        struct log_response *r = &rig->lane[lane].log->responses[response];
+
+        if (restart == 0) {
+                atomic_store(&r->end, 0);
+                atomic_store(&r->first, 0);
+                memset(r->tail, 0, sizeof(r->tail));
+        }
+        atomic_store(&r->restart, restart ? 7u << LOG_RESTART_SHIFT | restart : 0);
+        if (restart != LOG_RESTART_ASKED && restart != LOG_RESTART_DROP)
+                notice(rig, lane, atomic_load(&r->req_id));
+}

@@ -102,5 +102,7 @@ void rig_log(struct rig *rig, uint32_t lane, uint32_t response, uint16_t type, u
 void rig_delta(struct rig *rig, uint32_t lane, uint32_t response, uint64_t seq, const char *text);
 void rig_done(struct rig *rig, uint32_t lane, uint32_t response, uint64_t seq);
 void rig_error(struct rig *rig, uint32_t lane, uint32_t response, uint64_t seq, enum mr_error code);
+/* The response runs anew, as far as LOG_RESTART_* says; 0: all that was logged is gone. */
+void rig_restart(struct rig *rig, uint32_t lane, uint32_t response, uint64_t restart);
 /* Takes every extent away. */
 void rig_evict(struct rig *rig, uint32_t lane, uint32_t response);

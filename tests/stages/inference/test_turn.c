@@ -330,6 +330,97 @@ START_TEST(an_answer_that_had_begun_ends_with_one_error_at_the_next_ord) {
 }
 END_TEST
 
+/* A detached answer of two words, killed between them. */
+static uint64_t detached_begun(struct world_setup setup) {
+        uint64_t id;
+
+        world_free(&world);
+        echo.gap_ms = 3600000;
+        setup_with(setup);
+        id = world_submit(&world, &(struct world_request){.detached = true,
+                                                  .body = "{\"messages\":[{\"role\":\"user\","
+                                                          "\"content\":\"hello there\"}]}"});
+        world_turn(&world);
+        world_take(&world, id, &answer);
+        ck_assert_str_eq(answer.text, "hello ");
+        world_kill(&world);
+        return id;
+}
+
+START_TEST(a_detached_answer_that_nobody_reads_runs_anew_as_often_as_it_is_lost) {
+        uint64_t id = detached_begun((struct world_setup){0});
+
+        ck_assert_int_eq(follow_add(world.admission, id), 0); /* its gateway follows it */
+        for (uint32_t i = 0; i < 3; i++) {
+                world_start(&world);
+                world_turn(&world);
+                world_take(&world, id, &answer);
+                ck_assert_uint_eq(answer.n_restarts, i + 1);
+                ck_assert_str_eq(answer.text, "hello ");
+                world_kill(&world);
+        }
+        world.settings->inference.workers.v[0].gap_ms = 0;
+        world_start(&world);
+        world_finish(&world, id, &answer);
+        ck_assert_int_eq(answer.code, MR_E_none);
+        ck_assert_str_eq(answer.text, "hello there");
+        ck_assert_uint_eq(answer.n_heads, 1);
+}
+END_TEST
+
+START_TEST(a_detached_answer_that_somebody_has_read_ends_in_one_error) {
+        uint64_t id = detached_begun((struct world_setup){0});
+
+        ck_assert_int_eq(follow_add(world.admission, id), 0);
+        ck_assert_int_eq(follow_mark(world.admission, id, FOLLOW_READ, 0), 0);
+        world_start(&world);
+        world_finish(&world, id, &answer);
+        ck_assert_int_eq(answer.code, MR_E_worker_restarted);
+        ck_assert_uint_eq(answer.n_restarts, 0);
+}
+END_TEST
+
+START_TEST(a_detached_answer_is_not_said_again_where_the_operator_wants_no_second_run) {
+        uint64_t id = detached_begun((struct world_setup){.fail_on_crash = true});
+
+        world_start(&world);
+        world_finish(&world, id, &answer);
+        ck_assert_int_eq(answer.code, MR_E_worker_restarted);
+}
+END_TEST
+
+START_TEST(a_detached_answer_that_kills_inference_each_time_is_given_up) {
+        uint64_t id = detached_begun((struct world_setup){0});
+
+        atomic_store(&((struct slab_shm *)world.slab)->slots[0].strikes, 3);
+        world_start(&world);
+        world_finish(&world, id, &answer);
+        ck_assert_int_eq(answer.code, MR_E_dead_letter);
+        ck_assert_uint_eq(answer.n_restarts, 0);
+}
+END_TEST
+
+START_TEST(a_restart_for_which_there_is_no_room_waits) {
+        uint64_t id = detached_begun((struct world_setup){0}), n = 0;
+        uint8_t *to;
+        struct ring_tx *tx;
+
+        world.settings->inference.workers.v[0].gap_ms = 0;
+        world_start(&world);
+        tx = &world.w->out->tx;
+        for (; ring_tx_begin(tx, tx->map.geo.max_rec, &to) == 0; n++)
+                ring_tx_end(tx, &(struct ring_meta){.type = RECORD_DELTA, .req_id = 1},
+                                tx->map.geo.max_rec);
+        ring_tx_commit(tx);
+        ck_assert_uint_gt(n, 0);
+        for (int i = 0; i < 5; i++)
+                world_turn(&world);
+        world_finish(&world, id, &answer);
+        ck_assert_uint_eq(answer.n_restarts, 1);
+        ck_assert_str_eq(answer.text, "hello there");
+}
+END_TEST
+
 START_TEST(an_input_whose_ack_was_lost_is_not_taken_twice) {
         uint64_t id;
 
@@ -434,6 +525,11 @@ int main(void) {
         tcase_add_test(tc, who_had_emitted_nothing_runs_again_after_a_death);
         tcase_add_test(tc, who_had_emitted_nothing_fails_where_the_operator_wants_it);
         tcase_add_test(tc, an_answer_that_had_begun_ends_with_one_error_at_the_next_ord);
+        tcase_add_test(tc, a_detached_answer_that_nobody_reads_runs_anew_as_often_as_it_is_lost);
+        tcase_add_test(tc, a_detached_answer_that_somebody_has_read_ends_in_one_error);
+        tcase_add_test(tc, a_detached_answer_is_not_said_again_where_the_operator_wants_no_second_run);
+        tcase_add_test(tc, a_detached_answer_that_kills_inference_each_time_is_given_up);
+        tcase_add_test(tc, a_restart_for_which_there_is_no_room_waits);
         tcase_add_test(tc, an_input_whose_ack_was_lost_is_not_taken_twice);
         tcase_add_test(tc, a_drain_parks_what_has_not_begun_and_finishes_the_rest);
         tcase_add_test(tc, extract_cites_the_documents_and_lists_them);

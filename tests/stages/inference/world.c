@@ -325,6 +325,10 @@ uint64_t world_submit(struct world *world, const struct world_request *request) 
                 record.has |= HAS(deadline_ns);
                 record.deadline_ns = request->deadline_ns;
         }
+        if (request->detached) {
+                record.has |= HAS(options);
+                record.options = OPTION_DETACH;
+        }
         if (request->params) {
                 record.has |= HAS(params);
                 record.params = view(request->params);
@@ -434,6 +438,9 @@ static void take(struct world *world, const struct ring_msg *msg, struct world_a
                 answer->n_heads++;
                 ck_assert_uint_eq(record.has & ~(uint64_t)RECORD_HEAD, 0);
                 append(answer->id, sizeof(answer->id), record.id);
+        } else if (msg->type == RECORD_RESTART) { /* what was said is void */
+                answer->n_restarts++;
+                answer->text[0] = '\0';
         } else if (msg->type == RECORD_DELTA) {
                 take_delta(answer, &record);
         } else {

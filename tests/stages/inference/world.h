@@ -54,7 +54,7 @@ struct world {
 
 /* What one request was answered with. */
 struct world_answer {
-        uint32_t n_heads, n_deltas, n_ends;
+        uint32_t n_heads, n_deltas, n_ends, n_restarts;
         uint32_t next_ord;
         enum mr_error code; /* MR_E_none: done */
         char text[WORLD_TEXT];
@@ -76,6 +76,7 @@ struct world_request {
         const char *query;
         uint64_t deadline_ns;
         bool in_arena;
+        bool detached;
         const char *params;
         const char *const *documents; /* texts; id and title are made up */
         uint32_t n_documents;

@@ -119,6 +119,118 @@ START_TEST(an_input_that_is_in_the_log_changes_nothing) {
 }
 END_TEST
 
+/* A response of three events whose request runs anew by input 50, up to the question. */
+static uint32_t asked(struct rig *rig) {
+        uint32_t response = rig_create(rig, 7, 1, true);
+        uint64_t decision = 0;
+
+        for (uint32_t i = 0; i < 3; i++)
+                ck_assert_int_eq(rig_append(rig, 7, 2 + i, 3000, 0), 0);
+        ck_assert_int_eq(response_log_restart(&rig->log, response, 50, &decision), 0);
+        ck_assert_uint_eq(decision, LOG_RESTART_ASKED);
+        ck_assert(log_is_restarting(&rig->view, response));
+        return response;
+}
+
+START_TEST(a_restart_that_is_in_the_log_changes_nothing) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = rig_create(&rig, 7, 10, true), ended = rig_create(&rig, 8, 11, true);
+        uint64_t decision;
+
+        ck_assert_int_eq(rig_append(&rig, 7, 20, 8, 0), 0);
+        ck_assert_int_eq(rig_hold(&rig, 8, 21, 8), 0);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 10, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 20, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(response_log_restart(&rig.log, ended, 22, &decision), RESPONSE_E_KNOWN);
+        response_log_settle(&rig.log, ended, true, 1);
+        ck_assert_int_eq(response_log_restart(&rig.log, ended, 23, &decision), RESPONSE_E_KNOWN);
+        ck_assert(!log_is_restarting(&rig.view, response) && !log_is_restarting(&rig.view, ended));
+        ck_assert(!log_is_restarting(&rig.view, UINT32_MAX) && !log_was_lost(&rig.view, UINT32_MAX));
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_dropped_answer_begins_anew_at_event_one) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = asked(&rig), n_free;
+        struct log_cursor cursor;
+        uint64_t decision;
+
+        response_log_decide(&rig.log, response, LOG_RESTART_DROP);
+        ck_assert(log_is_restarting(&rig.view, response));
+        response_log_drop(&rig.log, response);
+        ck_assert(!log_is_restarting(&rig.view, response) && !log_was_lost(&rig.view, response));
+        ck_assert_uint_eq(rig.log.n_free_extents, rig.view.n_extents);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 50, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(rig_append(&rig, 7, 50, 8, 0), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), 0);
+        ck_assert_int_eq(expect(&rig, &cursor), LOG_E_AGAIN);
+        ck_assert_int_eq(rig_append(&rig, 7, 51, 5000, 0), 0);
+        expect_event(&rig, &cursor, 1, 5000);
+        n_free = rig.log.n_free_extents;
+        rig_attach(&rig);
+        ck_assert_uint_eq(rig.log.n_free_extents, n_free);
+        ck_assert_int_eq(rig_append(&rig, 7, 52, 8, LOG_OUTCOME_DONE), 0);
+        expect_event(&rig, &cursor, 2, 8);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(an_answer_without_events_may_run_anew_too) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = rig_create(&rig, 7, 1, true);
+        uint64_t decision;
+
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 5, &decision), 0);
+        response_log_decide(&rig.log, response, LOG_RESTART_DROP);
+        response_log_drop(&rig.log, response);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 5, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 6, &decision), 0);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_question_without_an_answer_is_asked_again_after_a_kill) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = asked(&rig);
+        uint64_t decision, last = rig_last(&rig, response);
+
+        rig_attach(&rig);
+        ck_assert(log_is_restarting(&rig.view, response));
+        ck_assert_uint_eq(rig_last(&rig, response), last);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 50, &decision), 0);
+        ck_assert_uint_eq(decision, LOG_RESTART_ASKED);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_decision_is_repeated_after_a_kill) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response = asked(&rig);
+        struct log_cursor cursor;
+        uint64_t decision;
+
+        response_log_decide(&rig.log, response, LOG_RESTART_DROP);
+        rig_attach(&rig); /* drops */
+        ck_assert(!log_is_restarting(&rig.view, response));
+        ck_assert_uint_eq(rig.log.n_free_extents, rig.view.n_extents);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 50, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(rig_append(&rig, 7, 51, 100, 0), 0);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 60, &decision), 0);
+        response_log_decide(&rig.log, response, LOG_RESTART_LOST);
+        rig_attach(&rig);
+        ck_assert(!log_is_restarting(&rig.view, response) && log_was_lost(&rig.view, response));
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 60, &decision), 0);
+        ck_assert_uint_eq(decision, LOG_RESTART_LOST);
+        ck_assert_int_eq(rig_append(&rig, 7, 60, 8, LOG_OUTCOME_RETRYABLE), 0);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 60, &decision), RESPONSE_E_KNOWN);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), 0);
+        expect_event(&rig, &cursor, 1, 100);
+        expect_event(&rig, &cursor, 2, 8);
+        rig_close(&rig);
+}
+END_TEST
+
 START_TEST(nothing_follows_the_last_event) {
         struct rig rig = rig_new(SMALL);
         uint32_t response = rig_create(&rig, 7, 1, false);
@@ -559,6 +671,11 @@ int main(void) {
         tcase_add_test(refusals, an_event_beyond_the_limit_is_refused);
         tcase_add_test(refusals, an_input_that_is_in_the_log_changes_nothing);
         tcase_add_test(refusals, nothing_follows_the_last_event);
+        tcase_add_test(refusals, a_restart_that_is_in_the_log_changes_nothing);
+        tcase_add_test(refusals, a_dropped_answer_begins_anew_at_event_one);
+        tcase_add_test(refusals, an_answer_without_events_may_run_anew_too);
+        tcase_add_test(refusals, a_question_without_an_answer_is_asked_again_after_a_kill);
+        tcase_add_test(refusals, a_decision_is_repeated_after_a_kill);
         tcase_add_test(refusals, what_was_never_there_is_not_found);
         tcase_add_test(events, events_of_any_length_come_back_whole_and_in_order);
         tcase_add_test(events, a_cursor_opens_behind_any_event);
