@@ -43,14 +43,15 @@ static int probe_ip(const struct sockaddr_storage *address, socklen_t len) {
         /* As a listener does it; without this an old connection in TIME_WAIT counts as taken. */
         if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
                 return -errno;
+        if (address->ss_family == AF_INET6 &&
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))
+                return -errno;
         if (bind(fd, (const struct sockaddr *)address, len) || listen(fd, 1))
                 return -errno;
         return 0;
 }
 
-/* worst: what an address that is not to be had amounts to. */
-static void look_port(struct check_run *run, enum check_state worst, const char *key,
-                      const char *text) {
+static void look_port(struct check_run *run, const char *key, const char *text) {
         struct sockaddr_storage address;
         char remedy[128];
         socklen_t len;
@@ -58,6 +59,10 @@ static void look_port(struct check_run *run, enum check_state worst, const char 
 
         if (strcmp(text, "none") == 0 || address_parse(text, &address, &len))
                 return;
+        if (address.ss_family != AF_UNIX && address_port(&address) == 0) {
+                check_finding(run, CHECK_OK, "port", NULL, "%s %s takes a free one", key, text);
+                return;
+        }
         r = address.ss_family == AF_UNIX ? probe_unix(&address, len) : probe_ip(&address, len);
         if (r == 0) {
                 check_finding(run, CHECK_OK, "port", NULL, "%s %s is free", key, text);
@@ -72,14 +77,13 @@ static void look_port(struct check_run *run, enum check_state worst, const char 
                 snprintf(remedy, sizeof(remedy), "choose a port from 1024 on for %s", key);
         else
                 snprintf(remedy, sizeof(remedy), "end who has it (ss -lp), or change %s", key);
-        check_finding(run, worst, "port", remedy, "%s %s: %s", key, text, strerror(-r));
+        check_finding(run, CHECK_BAD, "port", remedy, "%s %s: %s", key, text, strerror(-r));
 }
 
 void check_ports(struct check_run *run, const struct settings *s) {
-        /* The gateways serve the Unix socket alone so far: the daemon runs without these. */
         for (uint32_t i = 0; i < s->http.listen.n; i++)
-                look_port(run, CHECK_WARN, "http.listen", s->http.listen.v[i]);
-        look_port(run, CHECK_BAD, "telemetry.listen", s->telemetry.listen);
+                look_port(run, "http.listen", s->http.listen.v[i]);
+        look_port(run, "telemetry.listen", s->telemetry.listen);
 }
 
 /* ---- backends ---------------------------------------------------------------------------- */

@@ -298,12 +298,16 @@ static void print_lane(const msgpack_object *lane) {
 static void print_status(const msgpack_object *s) {
         const msgpack_object *gateways = member(s, "gateways"), *lanes = member(s, "lanes");
         const msgpack_object *requests = member(s, "requests"), *uptime = member(s, "uptime_s");
+        const msgpack_object *http = member(s, "http");
 
         printf("millrace %.*s  instance %.*s  pid %" PRIu64 "  %.*s", TEXT(member(s, "version")),
                         TEXT(member(s, "instance")), number(s, "pid"), TEXT(member(s, "state")));
         if (uptime->type == MSGPACK_OBJECT_FLOAT64)
                 printf("  up %.1f s", uptime->via.f64);
-        printf("\nsocket %.*s\n", TEXT(member(s, "socket")));
+        printf("\nsocket %.*s\nhttp", TEXT(member(s, "socket")));
+        for (uint32_t i = 0; http->type == MSGPACK_OBJECT_ARRAY && i < http->via.array.size; i++)
+                printf(" %.*s", TEXT(&http->via.array.ptr[i]));
+        puts(http->type == MSGPACK_OBJECT_ARRAY && http->via.array.size > 0 ? "" : " none");
         for (uint32_t i = 0; gateways->type == MSGPACK_OBJECT_ARRAY && i < gateways->via.array.size;
                         i++) {
                 const msgpack_object *p = &gateways->via.array.ptr[i];

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "stages/common/channel.h"
 #include "stages/common/clock.h"
 #include "stages/common/loop.h"
 #include "stages/common/settings.h"
@@ -136,6 +137,8 @@ struct daemon {
         struct lock lock;
         struct memory memory;
         struct listener client, control_listener, telemetry;
+        struct listener http[HTTP_LISTENERS_MAX]; /* in the order of http.listen */
+        uint32_t n_http;
         uint32_t cores[1024], n_cores;
 
         struct loop *loop;

@@ -15,7 +15,7 @@
 #define SETTINGS_CHUNK 16384u
 #define CHUNK_LAST 1u
 
-enum handover_phase { HELLO, SETTINGS, OBJECTS, BELLS, LISTENER, LOCK, START, PHASES_N };
+enum handover_phase { HELLO, SETTINGS, OBJECTS, BELLS, LISTENERS, LOCK, START, PHASES_N };
 
 static int send_hello(struct process *p) {
         const struct daemon *d = p->d;
@@ -118,15 +118,23 @@ static int send_bell(struct process *p, uint32_t i) {
         return channel_send(p->channel, CHANNEL_BELL, 0, &bell, sizeof(bell), d->procs[i].bell);
 }
 
-static int send_listener(struct process *p) {
+/* A gateway gets the client socket, then what http.listen names; a closing one lets nobody in. */
+static int send_listener(struct process *p, uint32_t i, bool *ret_last) {
+        const struct daemon *d = p->d;
         struct channel_listener message = {.kind = LISTENER_SOCKET};
-        int fd = p->d->client.fd;
+        int fd = d->client.fd;
 
         if (p->role == ROLE_TELEMETRY) {
                 message.kind = LISTENER_TELEMETRY;
-                fd = p->d->telemetry.fd;
+                fd = d->telemetry.fd;
         } else if (p->role != ROLE_GATEWAY || p->closing) {
                 return 0;
+        } else {
+                *ret_last = i == d->n_http;
+        }
+        if (i > 0) {
+                message = (struct channel_listener){.kind = LISTENER_HTTP, .index = i - 1};
+                fd = d->http[i - 1].fd;
         }
         if (fd == -1)
                 return 0;
@@ -147,8 +155,8 @@ static int send_one(struct process *p, const struct handover *at, bool *ret_last
         case BELLS:
                 *ret_last = at->at + 1 == p->d->n_procs;
                 return send_bell(p, at->at);
-        case LISTENER:
-                return send_listener(p);
+        case LISTENERS:
+                return send_listener(p, at->at, ret_last);
         case LOCK:
                 return channel_send(p->channel, CHANNEL_LOCK, 0, NULL, 0, p->d->lock.fd);
         case START:

@@ -156,6 +156,12 @@ static void judge(
         obey(p, order);
 }
 
+static void poke_listeners(const struct daemon *d) {
+        listener_poke(&d->client);
+        for (uint32_t i = 0; i < d->n_http; i++)
+                listener_poke(&d->http[i]);
+}
+
 /* Reaped, and the loop has let go of its descriptors: what now? */
 static void settle(struct process *p) {
         struct daemon *d = p->d;
@@ -189,7 +195,7 @@ static void settle(struct process *p) {
         p->draining = p->drained = p->leaving = p->killed = p->reaped = false;
         ring_neighbours(p);
         if (p->role == ROLE_GATEWAY && cause != CAUSE_PLANNED)
-                listener_poke(&d->client);
+                poke_listeners(d);
         if (gateways_ended(p, drained))
                 log_info("spare", "slot=%u", p->index);
         else if (d->phase != DAEMON_ENDED &&

@@ -173,7 +173,9 @@ void status_pack(const struct daemon *d, msgpack_packer *pk) {
         pack_key_text(pk, "state", status_state(d));
         pack_key_text(pk, "socket", d->client.path);
         pack_text(pk, "http");
-        msgpack_pack_array(pk, 0);
+        msgpack_pack_array(pk, d->n_http);
+        for (uint32_t i = 0; i < d->n_http; i++)
+                pack_text(pk, d->http[i].name);
         pack_text(pk, "gateways");
         pack_gateways(pk, d);
         pack_text(pk, "lanes");

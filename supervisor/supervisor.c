@@ -79,11 +79,15 @@ void daemon_notify(const char *state) {
 }
 
 static void say_ready(const struct daemon *d) {
-        char line[256];
-        int n = snprintf(line, sizeof(line),
-                        "millrace ready pid=%ld socket=%s http=none lanes=%u\n", (long)getpid(),
-                        d->client.path, d->memory.topology->n_lanes);
+        char line[256 + HTTP_LISTENERS_MAX * (SOCKETS_NAME_MAX + 1)];
+        int n = snprintf(line, sizeof(line), "millrace ready pid=%ld socket=%s http=%s", (long)getpid(),
+                        d->client.path, d->n_http ? "" : "none");
 
+        for (uint32_t i = 0; i < d->n_http; i++)
+                n += snprintf(line + n, sizeof(line) - (size_t)n, "%s%s", i ? "," : "",
+                                d->http[i].name);
+        n += snprintf(line + n, sizeof(line) - (size_t)n, " lanes=%u\n",
+                        d->memory.topology->n_lanes);
         if (write(STDERR_FILENO, line, (size_t)n) != n)
                 log_warn("ready", "error=\"the ready line could not be written\"");
         daemon_notify("READY=1");
@@ -224,6 +228,22 @@ static int open_telemetry(struct daemon *d, struct report *report) {
         return listener_open(where, 0600, "telemetry.listen", "`none`", &d->telemetry, report);
 }
 
+/* Another user's client is a tenant of its own, as at the client socket. */
+static int open_http(struct daemon *d, struct report *report) {
+        const struct settings_strs *listen = &d->settings->http.listen;
+        char what[32];
+        int r = 0;
+
+        for (uint32_t i = 0; i < listen->n && r == 0; i++) {
+                snprintf(what, sizeof(what), "http.listen.%u", i);
+                r = listener_open(listen->v[i], 0666, what, "http.listen: [] for none", &d->http[i],
+                                report);
+                if (r == 0)
+                        listener_harden(&d->http[d->n_http++]);
+        }
+        return r;
+}
+
 static int open_processes(struct daemon *d, struct report *report) {
         int r = 0;
 
@@ -270,6 +290,8 @@ static int open_all(struct daemon *d, struct report *report) {
                 r = open_places(d, report);
         if (r == 0)
                 r = open_telemetry(d, report);
+        if (r == 0)
+                r = open_http(d, report);
         if (r)
                 return r;
         d->n_cores = topology_cores(d->cores, sizeof(d->cores) / sizeof(d->cores[0]));
@@ -297,6 +319,8 @@ static void close_all(struct daemon *d, bool has_run) {
         listener_close(&d->control_listener);
         listener_close(&d->client);
         listener_close(&d->telemetry);
+        for (uint32_t i = 0; i < d->n_http; i++)
+                listener_close(&d->http[i]);
         lock_drop(&d->lock);
         if (d->signal_fd != -1)
                 close(d->signal_fd);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shm/layout.h"
+#include "stages/common/channel.h"
 #include "stages/common/settings_value.h"
 
 #define N_OF(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))

@@ -153,8 +153,10 @@ class Daemon:
         self.env = {**os.environ, "XDG_STATE_HOME": self.directory, "STATE_DIRECTORY": self.directory,
                     "NO_COLOR": "1", "MILLRACE_SOCKET": self.socket, **(env or {})}
         command = [MILLRACE, "run", "--set", f"instance={self.instance}", "--set", f"socket={self.socket}"]
-        if not any(key == "telemetry.listen" for key in settings or {}):
-            command += ["--set", "telemetry.listen=none"]
+        # Daemons of one machine do not meet: no port is anybody's by number.
+        for key, private in (("telemetry.listen", "none"), ("http.listen", '["127.0.0.1:0"]')):
+            if not any(name.startswith(key) for name in settings or {}):
+                command += ["--set", f"{key}={private}"]
         for key, value in (settings or {}).items():
             command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
         if config is not None:
@@ -182,6 +184,11 @@ class Daemon:
 
     def client(self):
         return Client(self.socket)
+
+    def http(self):
+        """The addresses of the ready line."""
+        found = re.search(r"^millrace ready .* http=(\S+) ", self.log(), re.M).group(1)
+        return [] if found == "none" else found.split(",")
 
     def cli(self, *arguments, **options):
         return subprocess.run([MILLRACE, *arguments], env=self.env, stdin=subprocess.DEVNULL,

@@ -235,9 +235,11 @@ def test_check_looks_at_the_ports(cli):
         port = taken.getsockname()[1]
         result = fails(cli("check", "--set", f"telemetry.listen=127.0.0.1:{port}", "--set", "http.listen=[]"), 1)
         assert f"127.0.0.1:{port}" in result.stdout and "remedy" in result.stdout
-        result = cli("check", "--json", "--set", "telemetry.listen=none", "--set", f'http.listen=["127.0.0.1:{port}"]')
-        finding = next(f for f in lines(done(result)) if f["check"] == "port")
-        assert finding["state"] == "warn"  # no HTTP yet: the daemon runs all the same
+        result = cli("check", "--json", "--set", "telemetry.listen=none",
+                     "--set", f'http.listen=["127.0.0.1:0", "127.0.0.1:{port}"]')
+        free, finding = (f for f in lines(result.stdout) if f["check"] == "port")
+        assert result.returncode == 1 and free["state"] == "ok" and finding["state"] == "bad", result.stdout
+        assert "http.listen" in finding["found"] and "http.listen" in finding["remedy"]
 
 
 def test_check_connects_to_backends_only_when_asked(cli):
@@ -478,7 +480,7 @@ def test_status_has_the_shape_that_programs_rely_on(live):
     assert set(s) == {"version", "instance", "pid", "uptime_s", "state", "socket", "http", "gateways", "lanes",
                       "telemetry", "requests"}
     assert s["pid"] == live.process.pid and s["state"] == "running" and s["socket"] == live.socket
-    assert s["instance"] == live.instance and s["http"] == [] and s["uptime_s"] > 0
+    assert s["instance"] == live.instance and s["http"] == live.http() and s["uptime_s"] > 0
     gateway = s["gateways"][0]
     assert set(gateway) >= {"index", "pid", "state", "core", "restarts", "last_exit", "connections"}
     assert [lane["lane"] for lane in s["lanes"]] == [0, 1]
@@ -497,6 +499,8 @@ def test_status_for_people_is_one_line_a_process_without_colour(live):
     result = live.cli("status")
     out = done(result)
     assert result.stderr == "" and "\x1b" not in out
+    assert f"\nhttp {' '.join(live.http())}\n" in out
+    out = out.replace(live.http()[0], "")  # a port may be the number of a process
     pids = {str(p["pid"]) for p in live.status()["gateways"]} | {
         str(stage["pid"]) for lane in live.status()["lanes"] for stage in lane["stages"]}
     for pid in pids:

@@ -72,7 +72,7 @@ def test_commands_of_the_page_run_in_their_order(page, tmp_path):
             if words[1] == "run":
                 run_and_stop(words[2:], tmp_path)
                 continue
-            private = ["--set", "telemetry.listen=none"] if words[1] == "check" else []
+            private = ["--set", "telemetry.listen=none", "--set", "http.listen=[]"] if words[1] == "check" else []
             result = subprocess.run([MILLRACE, *words[1:], *private], cwd=tmp_path, env=d.env, text=True,
                                     capture_output=True, stdin=subprocess.DEVNULL, timeout=DEADLINE * 2)
             assert result.returncode == 0, (line, result.stdout, result.stderr)

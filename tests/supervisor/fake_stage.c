@@ -150,6 +150,13 @@ static void on_start(void) {
                 channel_send(CHANNEL_FD, CHANNEL_READY, 0, NULL, 0, -1);
 }
 
+static void on_listener(const void *bytes) {
+        struct channel_listener listener;
+
+        memcpy(&listener, bytes, sizeof(listener));
+        fprintf(seen, "listener %u %u\n", listener.kind, listener.index);
+}
+
 static void on_message(const struct channel_head *head, const void *bytes, int fd) {
         fprintf(seen, "message %u\n", head->type);
         if (head->type == CHANNEL_HELLO)
@@ -158,6 +165,8 @@ static void on_message(const struct channel_head *head, const void *bytes, int f
                 on_object(bytes, fd);
         else if (head->type == CHANNEL_BELL)
                 on_bell(bytes, fd);
+        else if (head->type == CHANNEL_LISTENER)
+                on_listener(bytes);
         else if (head->type == CHANNEL_START)
                 on_start();
         else if (head->type == CHANNEL_CUT && counters)

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -64,7 +65,7 @@ class Control:
 class Daemon:
     n = 0
 
-    def __init__(self, folder, *args, instance=None, sets=(), config=None, env=None, **popen):
+    def __init__(self, folder, *args, instance=None, sets=(), config=None, env=None, http="[]", **popen):
         Daemon.n += 1
         self.folder = folder
         self.instance = instance or f"test-{os.getpid()}-{Daemon.n}"
@@ -76,7 +77,8 @@ class Daemon:
             for role in ROLES:
                 (exes / f"millrace-{role}").symlink_to(FAKE_STAGE)
         command = [SUPERVISOR, "--exe-dir", exes, "-s", self.path]
-        for one in ["lanes=1", "telemetry.listen=none", f"instance={self.instance}", *sets]:
+        private = [f"http.listen={http}"] if http else []
+        for one in ["lanes=1", "telemetry.listen=none", *private, f"instance={self.instance}", *sets]:
             command += ["--set", one]
         if config:
             command += ["-c", config]
@@ -127,6 +129,10 @@ class Daemon:
     def seen(self, pid):
         path = self.folder / f"seen.{pid}"
         return path.read_text() if path.exists() else ""
+
+    def listeners(self, pid):
+        """Kind and index of each that it was given."""
+        return re.findall(r"^listener (\d+ \d+)$", self.seen(pid), re.M)
 
     def was_told(self, pid, message):
         return f"message {message}\n" in self.seen(pid)
@@ -294,6 +300,73 @@ def test_the_ready_line_is_as_promised(run):
     daemon = run(sets=["lanes=2"]).ready()
     line = f"millrace ready pid={daemon.process.pid} socket={daemon.path} http=none lanes=2"
     assert line in daemon.log().splitlines()
+    assert daemon.drain() == 0
+
+
+def test_the_http_listeners_are_said_opened_handed_over_and_kept(run, folder):
+    listen = f'http.listen=["127.0.0.1:0", "unix:{folder}/h", "localhost:0"]'
+    daemon = run(sets=[listen, "gateways=2", "lanes=2"]).ready()
+    http = re.search(r"^millrace ready pid=\d+ socket=\S+ http=(\S+) lanes=2$", daemon.log(), re.M).group(1).split(",")
+    assert re.fullmatch(r"127\.0\.0\.1:\d{2,5}", http[0]) and re.fullmatch(r"localhost:\d{2,5}", http[2])
+    assert http[1] == f"unix:{folder}/h" and stat.S_IMODE(os.stat(folder / "h").st_mode) == 0o666
+    assert daemon.status()["http"] == http
+    for gateway in daemon.status()["gateways"]:
+        assert daemon.listeners(gateway["pid"]) == ["1 0", "3 0", "3 1", "3 2"]
+    assert daemon.listeners(daemon.pids()["rag.0"]) == []
+    # Kept over a restart: who connects while nobody is there waits for the successor.
+    first = socket.create_connection(("127.0.0.1", int(http[0].split(":")[1])), LONG)
+    assert daemon.control().ask(op="restart", stage="gateway")["ok"]
+    assert daemon.status()["http"] == http
+    first.close()
+    assert daemon.drain() == 0
+    assert not (folder / "h").exists()
+
+
+def test_sixteen_http_listeners_are_as_many_as_can_be(run, folder):
+    names = ", ".join(f'"unix:{folder}/{i}"' for i in range(16))
+    daemon = run(sets=[f"http.listen=[{names}]"]).ready()
+    assert len(daemon.status()["http"]) == 16 and len(daemon.listeners(daemon.pids()["gateway"])) == 17
+    assert daemon.drain() == 0
+
+
+def test_an_http_address_that_is_taken_is_refused_and_named(run, folder):
+    first = run(sets=['http.listen=["127.0.0.1:0"]']).ready()
+    taken = first.status()["http"][0]
+    second = run("-s", folder / "other", sets=[f'http.listen=["unix:{folder}/h", "{taken}"]'])
+    assert second.end() == 2
+    assert (f"millrace run: http.listen.1: cannot listen on {taken}: Address already in use "
+            "(another process has it: name a free port, or http.listen: [] for none)") in second.log()
+    assert not (folder / "h").exists() and not second.objects()
+    second = run("-s", folder / "other", sets=[f'http.listen=["unix:{first.path}"]'])
+    assert second.end() == 2
+    assert f"millrace run: http.listen.0: socket {first.path} is taken: " in second.log()
+    assert first.drain() == 0
+    # What the one gave back, the next one has.
+    assert run(sets=[f'http.listen=["{taken}"]']).ready().drain() == 0
+
+
+def test_an_http_address_that_anybody_can_reach_is_refused_without_keys(run):
+    daemon = run(sets=['http.listen=["0.0.0.0:0"]'])
+    assert daemon.end() == 2
+    assert "http.listen.0: found 0.0.0.0:0, expected a loopback address or unix:PATH" in daemon.log()
+
+
+def test_the_next_supervisor_opens_the_http_listeners_anew(run, folder):
+    daemon = run(sets=[f'http.listen=["127.0.0.1:0", "unix:{folder}/h"]']).ready()
+    port = daemon.status()["http"][0]
+    daemon.process.kill()
+    daemon.end()
+    successor = run(instance=daemon.instance, sets=[f'http.listen=["{port}", "unix:{folder}/h"]']).ready()
+    assert successor.status()["http"] == [port, f"unix:{folder}/h"]
+    assert successor.drain() == 0
+
+
+def test_a_reload_that_changes_the_http_listeners_is_refused(run, folder):
+    (folder / "c.yaml").write_text('http: {listen: ["127.0.0.1:0"]}\n')
+    daemon = run(config=folder / "c.yaml", http=None).ready()
+    (folder / "c.yaml").write_text("http: {listen: []}\n")
+    answer = daemon.control().ask(op="reload")
+    assert answer["code"] == "restart_required" and answer["keys"] == ["http.listen"]
     assert daemon.drain() == 0
 
 
