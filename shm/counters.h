@@ -61,6 +61,8 @@
         C(dead_letters, "requests given up after three deaths")                                    \
         G(in_flight, "requests held now")                                                          \
         G(connections, "connections open now")                                                     \
+        G(connections_socket, "of these, on the Unix socket")                                      \
+        G(connections_http, "of these, over HTTP")                                                 \
         G(door_waiting, "requests that wait at the door now")                                      \
         G(door_bytes, "bytes that wait at the door now")                                           \
         G(ring_depth, "records that wait in the data input ring")                                  \

@@ -44,6 +44,7 @@ enum record_option {
         OPTION_ID_MADE = 16,     /* the daemon made the id */
         OPTION_USAGE_ASKED = 32, /* the client's body asks for usage in the stream */
         OPTION_BODY_BUILT = 64, /* body was built from prompt or messages, not sent by the client */
+        OPTION_DEADLINE_FIRST = 128, /* the deadline holds until the first token only */
 };
 
 /* What a backend is asked; its paths are OpenAI's. */

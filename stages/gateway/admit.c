@@ -126,8 +126,10 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
                         .digest_lo = made->digest[1],
                         .body_len = made->body.n,
                         .marks = {(const char *)&made->marks, sizeof(made->marks)}};
+        if (ask->deadline_first && (r->options & OPTION_STREAM))
+                r->options |= OPTION_DEADLINE_FIRST;
         put_view(r, HAS(model), &r->model, made->model);
-        put_view(r, HAS(session), &r->session, ask->session);
+        put_view(r, HAS(session), &r->session, made->session);
         put_view(r, HAS(system), &r->system, ask->system);
         put_view(r, HAS(template), &r->template, ask->template_name);
         put_view(r, HAS(params), &r->params, made->params);
@@ -206,6 +208,7 @@ static void emit(struct gateway *gw, struct admit *ad, struct record *record) {
         a->where = ANSWER_OPEN;
         a->slot = ad->slot;
         a->t0 = ad->t0;
+        a->deadline_first = record->options & OPTION_DEADLINE_FIRST;
         answer_number(gw, a, req_id);
         if (ad->deadline_ns != 0)
                 loop_timer_set(gw->w->loop, &a->deadline, ad->deadline_ns);

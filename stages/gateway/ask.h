@@ -36,6 +36,7 @@ struct ask {
         struct mr_view params;   /* msgpack of the map */
         enum ask_priority priority;
         uint64_t deadline_ms; /* 0: none */
+        bool deadline_first;  /* of a stream: it holds until the first token only */
         bool body_decides;    /* the body says whether it is a stream, and names the session */
         enum body_kind kind;  /* of CONTENT_BODY */
         uint64_t after;

@@ -57,7 +57,7 @@ static void run_begin(struct run *run, const struct log_event_head *head, const 
 
 /* Follows the run as far as it goes; the cursor stops before what does not belong to it. */
 static int run_measure(struct gateway *gw, const struct answer *a, struct log_cursor *at,
-                struct run *run) {
+                uint64_t max_bytes, struct run *run) {
         for (;;) {
                 struct log_cursor before = *at;
                 struct log_event_head head;
@@ -69,7 +69,7 @@ static int run_measure(struct gateway *gw, const struct answer *a, struct log_cu
                 if (e != 0)
                         return e;
                 if (!plain(&head, &record) || !in_run(run, &record) ||
-                                run->bytes + record.text.n > UINT32_MAX / 2) {
+                                run->bytes + record.text.n > max_bytes) {
                         *at = before;
                         return 0;
                 }
@@ -126,7 +126,7 @@ int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from)
                         continue;
                 }
                 run_begin(&run, &head, &record);
-                e = run_measure(gw, r->answer, &from, &run);
+                e = run_measure(gw, r->answer, &from, UINT32_MAX / 2, &run);
                 if (e == 0)
                         e = run_write(gw, r, start, &run);
                 if (e != 0 || c->state == CONN_CLOSING)
@@ -135,6 +135,18 @@ int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from)
 }
 
 /* ---- result ---- */
+
+int collect_run(struct gateway *gw, struct reader *r, const struct log_event_head *head,
+                const struct record *record, struct log_cursor from) {
+        struct run run;
+        int e;
+
+        if (!plain(head, record))
+                return COLLECT_E_ALONE;
+        run_begin(&run, head, record);
+        e = run_measure(gw, r->answer, &r->cursor, COLLECT_RUN_BYTES, &run);
+        return e == 0 ? run_write(gw, r, from, &run) : e;
+}
 
 bool collect_is_text(const struct log_event_head *head, const struct record *r) {
         return head->type == RECORD_DELTA && (r->has & HAS(text)) && choice_of(r) == 0 &&

@@ -17,6 +17,14 @@ int collect_next(struct gateway *gw, const struct answer *a, struct log_cursor *
  * terminal. */
 int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from);
 
+/* A reader that fell behind: the event that it has just taken, from `from`, and those behind it that go
+ * with it become one delta of about COLLECT_RUN_BYTES. 0, LOG_E_GONE, COLLECT_E_ALONE: it goes with no
+ * other, and is still to be written. */
+#define COLLECT_RUN_BYTES 16384u
+#define COLLECT_E_ALONE (-1)
+int collect_run(struct gateway *gw, struct reader *r, const struct log_event_head *head,
+                const struct record *record, struct log_cursor from);
+
 /* What a whole answer is made of. */
 struct collect_whole {
         uint64_t events, text_bytes;

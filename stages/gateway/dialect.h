@@ -18,6 +18,7 @@
 #include "stages/gateway/conn.h"
 
 struct answer;
+struct composed;
 struct client;
 struct gateway;
 struct reader;
@@ -37,6 +38,8 @@ struct dialect {
          * native_parse(). */
         int (*parse)(const uint8_t *bytes, uint32_t len, struct ask *ret,
                         struct ask_error *ret_error);
+        /* What a submit turned out to be, before anything is taken for it. NULL: nothing to know. */
+        void (*composed)(struct client *client, const struct composed *made);
         /* more: events follow, and may go out with it. */
         void (*accepted)(struct client *client, const struct answer *a, bool more);
         void (*cancelled)(struct client *client, struct mr_view id);

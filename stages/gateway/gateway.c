@@ -1,6 +1,7 @@
 /*
  * The gateway: one request in, one answer out.
  *
+ * bytes -> conn.c -> http.c -> chat.c, or
  * bytes -> conn.c -> frames.c -> native.c (what is asked) -> submit.c -> admission and ring, or door.c
  * log -> reader.c (cursors) -> native_events.c -> conn_output.c -> bytes
  */
@@ -14,6 +15,7 @@
 #include "stages/gateway/admit.h"
 #include "stages/gateway/answers.h"
 #include "stages/gateway/lanes.h"
+#include "stages/gateway/http.h"
 #include "stages/gateway/lookup.h"
 #include "stages/gateway/native.h"
 #include "stages/gateway/ops.h"
@@ -289,7 +291,10 @@ static void count(struct gateway *gw) {
         counters_set(counters, COUNTER_in_flight, gw->table.n_open);
         /* Never stored by itself: the sum holds at every instant. */
         counters_set(counters, COUNTER_admitted, completed + failed + cancelled + gw->table.n_open);
-        counters_set(counters, COUNTER_connections, gw->conns.n[SURFACE_SOCKET]);
+        counters_set(counters, COUNTER_connections,
+                        gw->conns.n[SURFACE_SOCKET] + gw->conns.n[SURFACE_HTTP]);
+        counters_set(counters, COUNTER_connections_socket, gw->conns.n[SURFACE_SOCKET]);
+        counters_set(counters, COUNTER_connections_http, gw->conns.n[SURFACE_HTTP]);
         counters_set(counters, COUNTER_arena_used, gw->arena.used_bytes);
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
                 atomic_store_explicit(&counters->lane_in_flight[lane], gw->table.in_flight[lane],
@@ -355,6 +360,7 @@ static void on_last_call(struct loop_timer *timer) {
 
         /* A frame that has begun has another round to be finished. */
         conns_end_input(&gw->conns, gw->called);
+        http_retire(gw);
         gw->called = true;
         loop_timer_set(gw->w->loop, timer, loop_now_ns(gw->w->loop) + LAST_CALL_NS);
 }
@@ -412,5 +418,6 @@ void gateway_listen(struct gateway *gw, int fd) {
                         s->admission.queue_bytes + s->admission.max_body_bytes +
                                         GATEWAY_FRAME_MORE);
         gw->conns.max[SURFACE_SOCKET] = GATEWAY_SOCKET_MAX;
+        gw->conns.max[SURFACE_HTTP] = (uint32_t)s->http.max_connections;
         gw->socket = conns_listen(&gw->conns, fd, &socket_protocol, &gw->frames);
 }

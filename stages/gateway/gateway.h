@@ -19,6 +19,7 @@
 #include "stages/gateway/compose.h"
 #include "stages/gateway/door.h"
 #include "stages/gateway/frames.h"
+#include "stages/gateway/http_surface.h"
 #include "stages/gateway/dialect.h"
 #include "stages/gateway/lookup.h"
 
@@ -52,6 +53,7 @@ struct answer {
         uint8_t cancel;    /* enum cancel_reason that was asked for, 0: none */
         bool named;        /* in the table of ids */
         bool dirty, cancel_due, detached;
+        bool deadline_first; /* the deadline holds until the first delta only */
         struct reader *readers;
         struct door_entry *waiting; /* DOOR */
         struct loop_timer deadline;
@@ -77,6 +79,7 @@ struct reader {
         enum reader_kind kind;
         uint32_t accepts; /* so many `accepted` are due */
         bool opened;
+        bool behind; /* its client was too slow: texts are joined until it has caught up */
         uint64_t after;
         struct log_cursor cursor;
 };
@@ -102,6 +105,7 @@ struct gateway {
         bool leaving; /* connections close because we go, not because their clients do */
         struct conns conns;
         struct frames_ops frames;
+        struct http_surface http;
         struct conn_listener *socket; /* of the Unix socket */
         struct composer composer;
         struct arena arena;
@@ -140,6 +144,8 @@ static inline struct mr_view text_view(const char *text) {
         return (struct mr_view){text, (uint32_t)__builtin_strlen(text)};
 }
 
+/* n <= 1024 bytes of the kernel's. 0 or -EIO. */
+int gateway_random(struct gateway *gw, uint8_t *to, uint32_t n);
 /* How long a refused client should wait. */
 uint64_t gateway_retry_after_ms(const struct gateway *gw);
 /* Names a new client after its connection's peer. */

@@ -188,6 +188,8 @@ static void first_delta(struct gateway *gw, struct answer *a) {
         if (a->first_ns != 0 || a->t0 == 0)
                 return;
         a->first_ns = loop_now_ns(gw->w->loop);
+        if (a->deadline_first)
+                loop_timer_clear(gw->w->loop, &a->deadline);
         counters_observe(gw->w->counters, HISTOGRAM_ttft, a->first_ns - a->t0);
 }
 
@@ -219,15 +221,20 @@ enum pump { PUMP_MORE, PUMP_WAIT, PUMP_ENDED };
 static enum pump pump_event(struct gateway *gw, struct reader *r) {
         const struct log_view *view = &gw->w->logs[r->answer->lane];
         struct conn *c = r->client->conn;
+        struct log_cursor from = r->cursor;
         struct log_event_head head;
         struct record record;
         int e;
 
-        if (!conn_room(c))
+        if (!conn_room(c)) {
+                r->behind = true;
                 return PUMP_WAIT;
+        }
         e = log_next(view, &r->cursor, &head, gw->event, sizeof(gw->event));
-        if (e == LOG_E_AGAIN)
+        if (e == LOG_E_AGAIN) {
+                r->behind = false;
                 return PUMP_WAIT;
+        }
         if (e != 0) {
                 reader_cut(gw, r, MR_E_gone, "these events are not kept any more");
                 return PUMP_ENDED;
@@ -242,7 +249,13 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
                 first_delta(gw, r->answer);
         else if (head.type == RECORD_DONE)
                 last_event(gw, r->answer, &record);
-        r->client->dialect->event(r->client, r->answer, &head, &record);
+        e = r->behind ? collect_run(gw, r, &head, &record, from) : COLLECT_E_ALONE;
+        if (e == COLLECT_E_ALONE)
+                r->client->dialect->event(r->client, r->answer, &head, &record);
+        else if (e != 0 && c->state != CONN_CLOSING) {
+                reader_cut(gw, r, MR_E_gone, "these events are not kept any more");
+                return PUMP_ENDED;
+        }
         if (c->state == CONN_CLOSING)
                 return PUMP_ENDED; /* and the reader with it */
         if (head.type == RECORD_DELTA)

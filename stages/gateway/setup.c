@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "stages/gateway/answers.h"
+#include "stages/gateway/http.h"
 #include "stages/gateway/lanes.h"
 #include "stages/gateway/ops.h"
 #include "stages/gateway/reader.h"
@@ -49,6 +50,8 @@ int gateway_init(struct worker *w) {
                 r = answers_init(&gw->answers, (uint32_t)answers);
         if (r == 0)
                 r = readers_init(&gw->readers, (uint32_t)answers * 4);
+        if (r == 0)
+                r = http_surface_init(gw);
         door_init(gw);
         lookups_init(gw);
         return r;
@@ -251,6 +254,11 @@ int gateway_attach(struct worker *w) {
                 loop_timer_set(w->loop, &gw->grace,
                                 now + w->settings->stream.gateway_grace_ms * NS_PER_MS);
         gateway_listen(gw, w->listeners[LISTENER_SOCKET]);
+        for (uint32_t i = 0; i < w->n_http; i++)
+                if (w->http[i].index >= w->settings->http.listen.n ||
+                                !http_listen(gw, w->http[i].fd,
+                                                w->settings->http.listen.v[w->http[i].index]))
+                        return -EPROTO;
         return 0;
 }
 
@@ -268,6 +276,7 @@ void gateway_fini(struct worker *w) {
         loop_timer_clear(w->loop, &gw->door.tick);
         door_forget(gw);
         lookups_close(gw);
+        http_surface_close(gw);
         answers_close(&gw->answers);
         readers_close(&gw->readers);
         table_detach(&gw->table);

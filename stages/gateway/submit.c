@@ -71,7 +71,7 @@ static uint64_t deadline_of(const struct ask *ask, uint64_t now) {
         return now + ask->deadline_ms * NS_PER_MS;
 }
 
-static int random_bytes(struct gateway *gw, uint8_t *to, uint32_t n) {
+int gateway_random(struct gateway *gw, uint8_t *to, uint32_t n) {
         if (gw->random_at + n > sizeof(gw->random)) {
                 if (getrandom(gw->random, sizeof(gw->random), 0) != (ssize_t)sizeof(gw->random))
                         return -EIO;
@@ -81,6 +81,10 @@ static int random_bytes(struct gateway *gw, uint8_t *to, uint32_t n) {
         memset(gw->random + gw->random_at, 0, n);
         gw->random_at += n;
         return 0;
+}
+
+static uint32_t lane_of(const struct gateway *gw, struct mr_view text) {
+        return (uint32_t)(XXH3_64bits(text.p, text.n) % gw->n_lanes);
 }
 
 #define ID_MADE_LEN (4u + 2u + 2u * ID_RANDOM)
@@ -100,7 +104,7 @@ static int id_make(struct gateway *gw, uint32_t *lane, char to[static ID_MADE_LE
         static const char hex[] = "0123456789abcdef";
         uint8_t bytes[1 + ID_RANDOM];
 
-        if (random_bytes(gw, bytes + 1, ID_RANDOM) < 0)
+        if (gateway_random(gw, bytes + 1, ID_RANDOM) < 0)
                 return -EIO;
         if (*lane == UINT32_MAX)
                 *lane = any_lane(gw, XXH3_64bits(bytes + 1, ID_RANDOM));
@@ -145,24 +149,26 @@ static struct answer *known(struct gateway *gw, uint64_t id_hash, struct mr_view
         return a;
 }
 
-static enum reader_kind kind_of(const struct ask *ask) {
-        if (ask->options & OPTION_DETACH)
+static enum reader_kind kind_of(const struct ask *ask, const struct composed *made) {
+        uint32_t options = ask->options | made->options;
+
+        if (options & OPTION_DETACH)
                 return READER_DETACHED;
-        return ask->options & OPTION_STREAM ? READER_EVENTS : READER_UNARY;
+        return options & OPTION_STREAM ? READER_EVENTS : READER_UNARY;
 }
 
 static void join(struct gateway *gw, struct client *client, struct answer *a, const struct ask *ask,
-                const uint64_t digest[2]) {
+                const struct composed *made) {
         struct reader *r = reader_find(client, a);
 
-        if (memcmp(a->digest, digest, sizeof(a->digest)) != 0) {
+        if (memcmp(a->digest, made->digest, sizeof(a->digest)) != 0) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
                 refuse(gw, client, answer_id(a), MR_E_id_conflict,
                                 "id: it belongs to a request with other content");
                 return;
         }
         if (!r)
-                r = reader_add(gw, client, a, kind_of(ask), 0);
+                r = reader_add(gw, client, a, kind_of(ask, made), 0);
         if (!r) {
                 refuse(gw, client, answer_id(a), MR_E_overloaded, "too many readers");
                 return;
@@ -217,7 +223,7 @@ static void to_door(struct gateway *gw, const struct client *client, struct admi
 
 static void run(struct gateway *gw, struct client *client, struct admit *ad, const uint8_t *frame,
                 uint32_t frame_len) {
-        struct reader *r = reader_add(gw, client, ad->a, kind_of(ad->ask), 0);
+        struct reader *r = reader_add(gw, client, ad->a, kind_of(ad->ask, ad->composed), 0);
         int done = ADMIT_WAIT;
 
         if (!r) {
@@ -263,10 +269,12 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 return;
         }
         FAULT(gw->w, "on_record", composed.query.p, composed.query.n);
-        if (ask->session.n > 0)
-                ad.lane = (uint32_t)(XXH3_64bits(ask->session.p, ask->session.n) % gw->n_lanes);
+        if (client->dialect->composed)
+                client->dialect->composed(client, &composed);
+        if (composed.session.n > 0)
+                ad.lane = lane_of(gw, composed.session);
         else if (id.n > 0)
-                ad.lane = (uint32_t)(XXH3_64bits(id.p, id.n) % gw->n_lanes);
+                ad.lane = lane_of(gw, id);
         if (id.n == 0) {
                 if (id_make(gw, &ad.lane, made) < 0) {
                         refuse(gw, client, id, MR_E_internal, "no random bytes");
@@ -279,7 +287,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
         if (!(ad.options & OPTION_ID_MADE)) {
                 ad.a = known(gw, id_hash, tenant, id, &full);
                 if (ad.a) {
-                        join(gw, client, ad.a, ask, composed.digest);
+                        join(gw, client, ad.a, ask, &composed);
                         return;
                 }
                 if (!full && lookup_park(gw, frame))

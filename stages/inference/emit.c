@@ -171,8 +171,11 @@ int emit_delta(struct flight *f, const struct emit_delta *delta) {
         r = emit(f, RECORD_DELTA, 0);
         if (r)
                 return r;
-        if (f->first_ns == 0 && (made->has & (HAS(text) | HAS(tool))))
+        if (f->first_ns == 0 && (made->has & (HAS(text) | HAS(tool)))) {
                 f->first_ns = clock_now_ns();
+                if (flight_record(f)->options & OPTION_DEADLINE_FIRST)
+                        loop_timer_clear(inf->w->loop, &f->deadline);
+        }
         count_text(f, &delta->text);
         return 0;
 }

@@ -28,7 +28,8 @@ static bool page_up(const struct figures *f, const struct counters_shm *page) {
 
 /* What a process took with it when it died. Requests and log stay where they are. */
 static bool dies_with_process(enum counter which) {
-        return which == COUNTER_connections || which == COUNTER_door_waiting ||
+        return which == COUNTER_connections || which == COUNTER_connections_socket ||
+               which == COUNTER_connections_http || which == COUNTER_door_waiting ||
                which == COUNTER_door_bytes;
 }
 

@@ -71,7 +71,10 @@ static const struct sample tokens[] = {
                 {"type=\"prompt\",model=\"all\"", COUNTER_tokens_prompt},
                 {"type=\"completion\",model=\"all\"", COUNTER_tokens_completion},
 };
-static const struct sample connections[] = {{"surface=\"socket\"", COUNTER_connections}};
+static const struct sample connections[] = {
+                {"surface=\"socket\"", COUNTER_connections_socket},
+                {"surface=\"http\"", COUNTER_connections_http},
+};
 
 static const struct family families[] = {
                 {"millrace_build_info", TYPE_GAUGE, SHAPE_BUILD, ALL, 0,

@@ -135,6 +135,8 @@ static void start(struct rig *rig) {
         ck_assert_int_eq(stage_gateway.init(w), 0);
         ck_assert_int_eq(stage_gateway.attach(w), 0);
         rig->gw = w->stage;
+        rig->http = http_listen(rig->gw, -1, "127.0.0.1:0");
+        ck_assert_ptr_nonnull(rig->http);
         rig->alive = true;
 }
 
@@ -416,6 +418,67 @@ void rig_expect_refusal(struct rig *rig, struct rig_client *c, const char *code,
                 describe(event);
         ck_assert_msg(ok, "expected a refusal with code %s that says \"%s\"", code,
                         text ? text : "");
+}
+
+/* ---- a client over HTTP ---- */
+
+void rig_http_connect(struct rig *rig, struct rig_http *c) {
+        int pair[2];
+
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        ck_assert_int_eq(conn_adopt(rig->http, pair[0]), 0);
+        c->fd = pair[1];
+        c->len = 0;
+        rig_settle(rig);
+}
+
+void rig_http_say(struct rig_http *c, const char *text) {
+        ck_assert_int_eq(send(c->fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* False: the end. */
+static bool http_read(struct rig_http *c) {
+        ssize_t n = recv(c->fd, c->got + c->len, sizeof(c->got) - 1 - c->len, MSG_DONTWAIT);
+
+        if (n > 0)
+                c->len += (uint32_t)n;
+        c->got[c->len] = '\0';
+        return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+void rig_http_expect(struct rig *rig, struct rig_http *c, const char *text) {
+        uint64_t until = clock_now_ns() + PATIENCE_MS * NS_PER_MS;
+        bool more;
+
+        do {
+                rig_settle(rig);
+                more = http_read(c);
+                if (strstr(c->got, text))
+                        return;
+                poll(NULL, 0, 1);
+        } while (more && clock_now_ns() < until);
+        ck_abort_msg("expected \"%s\", got \"%s\"", text, c->got);
+}
+
+void rig_http_take(struct rig *rig, struct rig_http *c, const char *text) {
+        uint32_t n;
+
+        rig_http_expect(rig, c, text);
+        n = (uint32_t)(strstr(c->got, text) - c->got + (ptrdiff_t)strlen(text));
+        c->len -= n;
+        memmove(c->got, c->got + n, c->len + 1);
+}
+
+bool rig_http_closed(struct rig *rig, struct rig_http *c) {
+        uint64_t until = clock_now_ns() + PATIENCE_MS * NS_PER_MS;
+
+        while (clock_now_ns() < until) {
+                rig_settle(rig);
+                if (!http_read(c))
+                        return true;
+                poll(NULL, 0, 1);
+        }
+        return false;
 }
 
 /* ---- a lane ---- */

@@ -7,6 +7,7 @@
 #include <msgpack.h>
 
 #include "shm/segment.h"
+#include "stages/gateway/http.h"
 #include "stages/gateway/ops.h"
 
 #define RIG_LANES_MAX 2
@@ -25,6 +26,7 @@ struct rig_lane {
 struct rig {
         struct worker w;
         struct gateway *gw;
+        struct conn_listener *http;
         struct topology_shm *topology;
         struct rig_lane lane[RIG_LANES_MAX];
         struct admission_shm *own, *other; /* this gateway's table, and one that the test writes */
@@ -87,6 +89,22 @@ uint64_t rig_u64(const msgpack_object *map, const char *name);
 const msgpack_object *rig_expect(struct rig *rig, struct rig_client *c, const char *ev);
 /* The next event must be an error without seq, with that code, whose message holds that text. */
 void rig_expect_refusal(struct rig *rig, struct rig_client *c, const char *code, const char *text);
+
+/* ---- a client over HTTP ---- */
+
+struct rig_http {
+        int fd;
+        uint32_t len; /* of what has come and was not taken */
+        char got[1 << 20];
+};
+
+void rig_http_connect(struct rig *rig, struct rig_http *c);
+void rig_http_say(struct rig_http *c, const char *text);
+/* Turns until `text` has come; the test fails when it does not. */
+void rig_http_expect(struct rig *rig, struct rig_http *c, const char *text);
+/* Everything up to its end is taken. */
+void rig_http_take(struct rig *rig, struct rig_http *c, const char *text);
+bool rig_http_closed(struct rig *rig, struct rig_http *c);
 
 /* ---- a lane ---- */
 

@@ -1,0 +1,186 @@
+#include "stages/gateway/endpoints.h"
+
+#include <string.h>
+
+#include "stages/gateway/http_answer.h"
+#include "stages/gateway/lanes.h"
+
+#define JSON "application/json"
+
+/* ---- health ---- */
+
+static void healthz(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body) {
+        (void)gw;
+        (void)request;
+        (void)body;
+        http_answer_text(c, 200, JSON, NULL, "{\"status\":\"ok\"}");
+}
+
+#define REASON_BYTES 64u
+
+static void put_reason(struct json_buf *b, bool *any, const char *text, uint32_t lane) {
+        json_put_text(b, *any ? ",\"" : "\"");
+        json_put_text(b, text);
+        if (lane != UINT32_MAX)
+                json_put_u64(b, lane);
+        json_put(b, "\"", 1);
+        *any = true;
+}
+
+/* 503: nothing can be asked here, or not everywhere; degraded: all can, but for detached requests. */
+static void readyz(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body) {
+        char text[(2 * LANES_MAX + 2) * REASON_BYTES];
+        struct json_buf b = {.at = text, .cap = sizeof(text)};
+        bool down = false, degraded = false;
+        struct http_body answer;
+
+        (void)request;
+        (void)body;
+        if (gw->w->draining)
+                put_reason(&b, &down, "draining", UINT32_MAX);
+        if (gw->w->closing && !gw->w->draining)
+                put_reason(&b, &down, "this gateway is being replaced", UINT32_MAX);
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
+                if (lane_is_down(gw, lane) || !lane_is_here(gw, lane))
+                        put_reason(&b, &down, "a stage is down in lane ", lane);
+        degraded = down;
+        for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
+                if (lane_is_here(gw, lane) && log_database_failed(&gw->w->logs[lane]))
+                        put_reason(&b, &degraded, "the database cannot be written by lane ", lane);
+        if (!http_answer_begin(&answer, c, down ? 503 : 200, JSON, NULL, b.len + REASON_BYTES))
+                return;
+        json_put_text(&answer.b, "{\"status\":\"");
+        json_put_text(&answer.b, down ? "unavailable" : degraded ? "degraded" : "ready");
+        json_put_text(&answer.b, "\",\"reasons\":[");
+        json_put(&answer.b, text, b.len);
+        json_put_text(&answer.b, "]}");
+        http_answer_end(&answer);
+        http_done(c);
+}
+
+/* ---- models ---- */
+
+/* "*" stands for names that nobody knows. */
+static bool is_named(const char *name) {
+        return strcmp(name, "*") != 0;
+}
+
+static void models(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body) {
+        const struct settings_models *all = &gw->w->settings->inference.models;
+        struct http_body answer;
+        uint32_t bound = REASON_BYTES;
+        bool any = false;
+
+        (void)request;
+        (void)body;
+        for (uint32_t i = 0; i < all->n; i++)
+                bound += 1 + openai_model_bound(text_view(all->v[i].name));
+        if (!http_answer_begin(&answer, c, 200, JSON, NULL, bound))
+                return;
+        json_put_text(&answer.b, "{\"object\":\"list\",\"data\":[");
+        for (uint32_t i = 0; i < all->n; i++) {
+                if (!is_named(all->v[i].name))
+                        continue;
+                if (any)
+                        json_put(&answer.b, ",", 1);
+                any = true;
+                openai_model(&answer.b, text_view(all->v[i].name), 0);
+        }
+        json_put_text(&answer.b, "]}");
+        http_answer_end(&answer);
+        http_done(c);
+}
+
+/* %41 is A. Ids with a slash in them come in either form. False: no such text. */
+static bool decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_n) {
+        static const char hex[] = "0123456789abcdef";
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < path.n; i++) {
+                const char *high, *low;
+
+                if (n == cap)
+                        return false;
+                if (path.p[i] != '%') {
+                        to[n++] = path.p[i];
+                        continue;
+                }
+                if (i + 2 >= path.n)
+                        return false;
+                high = strchr(hex, path.p[i + 1] | 0x20);
+                low = strchr(hex, path.p[i + 2] | 0x20);
+                if (!high || !low || !*high || !*low)
+                        return false;
+                to[n++] = (char)((high - hex) << 4 | (low - hex));
+                i += 2;
+        }
+        *ret_n = n;
+        return n > 0;
+}
+
+static void model(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body) {
+        const struct settings_models *all = &gw->w->settings->inference.models;
+        uint32_t prefix = sizeof("/v1/models/") - 1;
+        struct http_body answer;
+        char name[ASK_NAME_MAX];
+        uint32_t n = 0;
+
+        (void)body;
+        if (!decode((struct mr_view){request->path.p + prefix, request->path.n - prefix}, name,
+                            sizeof(name), &n))
+                n = 0;
+        for (uint32_t i = 0; n > 0 && i < all->n; i++) {
+                struct mr_view one = text_view(all->v[i].name);
+
+                if (!is_named(one.p) || one.n != n || memcmp(one.p, name, n) != 0)
+                        continue;
+                if (!http_answer_begin(&answer, c, 200, JSON, NULL, openai_model_bound(one)))
+                        return;
+                openai_model(&answer.b, one, 0);
+                http_answer_end(&answer);
+                http_done(c);
+                return;
+        }
+        http_refuse(c, 0, MR_E_model_not_found, "no model of this name is listed here", NULL);
+}
+
+/* ---- the table ---- */
+
+static const struct endpoint table[] = {
+                {"GET", "/healthz", healthz},
+                {"GET", "/readyz", readyz},
+                {"GET", "/v1/models", models},
+                {"GET", "/v1/models/", model},
+                {"POST", "/v1/chat/completions", chat_run},
+};
+
+static bool path_is(const struct endpoint *e, struct mr_view path) {
+        uint32_t n = (uint32_t)strlen(e->path);
+
+        if (e->path[n - 1] == '/')
+                return path.n > n && memcmp(path.p, e->path, n) == 0;
+        return path.n == n && memcmp(path.p, e->path, n) == 0;
+}
+
+int endpoint_find(const struct http1_request *request, const struct endpoint **ret,
+                const char **ret_allow) {
+        for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+                const struct endpoint *e = &table[i];
+                bool get = strcmp(e->method, "GET") == 0;
+
+                if (!path_is(e, request->path))
+                        continue;
+                if (http1_is(request->method, e->method) ||
+                                (get && http1_is(request->method, "HEAD"))) {
+                        *ret = e;
+                        return 0;
+                }
+                *ret_allow = get ? "GET, HEAD" : e->method;
+                return ENDPOINT_E_METHOD;
+        }
+        return ENDPOINT_E_PATH;
+}

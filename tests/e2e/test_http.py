@@ -1,0 +1,380 @@
+"""OpenAI's chat completions over HTTP, with raw sockets. (Complaints C1 C2 C5 C6 C10 C14 C16 C17 C25.)"""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from backend import Backend
+from conftest import DEADLINE, echo, wait_for
+
+PATIENT = {"connect_ms": 60000, "first_token_ms": 60000, "idle_ms": 60000, "total_ms": 60000}
+
+
+@pytest.fixture(scope="module")
+def backend():
+    with Backend() as b:
+        yield b
+
+
+def serve(daemon, settings=None, **more):
+    return daemon({**(settings or echo()), "http.listen": ["127.0.0.1:0"], "lanes": 1, **more})
+
+
+def behind(daemon, backend, timeouts=PATIENT, **more):
+    worker = {"name": "gpu", "kind": "openai", "base_url": backend.url, "timeouts": timeouts}
+    return serve(daemon, {"inference.workers": [worker], "inference.models": {"*": ["gpu"], "listed/one": ["gpu"]},
+                          "inference.retry.base_ms": 1, "inference.retry.attempts": 1,
+                          "inference.breaker.failures": 1000}, **more)
+
+
+def port(d):
+    return int(re.search(r"millrace ready .*http=127\.0\.0\.1:(\d+)", d.log()).group(1))
+
+
+def connect(d):
+    s = socket.create_connection(("127.0.0.1", port(d)), DEADLINE)
+    s.settimeout(DEADLINE)
+    return s
+
+
+def body(text="hello", **more):
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more}).encode()
+
+
+def post(content, headers=""):
+    return (f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
+            f"Content-Length: {len(content)}\r\n\r\n").encode() + content
+
+
+def read_until(s, mark, got=b""):
+    while mark not in got:
+        data = s.recv(65536)
+        assert data, got
+        got += data
+    return got
+
+
+def read_all(s):
+    got = b""
+    while data := s.recv(65536):
+        got += data
+    return got
+
+
+def answer(s):
+    """One whole answer: status, headers, body."""
+    response = http.client.HTTPResponse(s)
+    response.begin()
+    return response.status, response.headers, response.read()
+
+
+def ask(d, content=None, method="POST", path="/v1/chat/completions", **headers):
+    c = http.client.HTTPConnection("127.0.0.1", port(d), timeout=DEADLINE)
+    if content is not None:
+        headers = {"Content-Type": "application/json", **headers}
+    c.request(method, path, content, {k.replace("_", "-"): v for k, v in headers.items()})
+    r = c.getresponse()
+    got = r.status, r.headers, r.read()
+    c.close()
+    return got
+
+
+def events(text):
+    """The data of each event; comments are left out."""
+    return [line[6:] for line in text.decode().split("\n") if line.startswith("data: ")]
+
+
+def content(chunks):
+    return "".join(c["delta"].get("content") or "" for e in chunks for c in e["choices"])
+
+
+def test_health_models_and_a_unary_answer(daemon, backend):
+    d = behind(daemon, backend)
+    assert ask(d, method="GET", path="/healthz")[0] == 200
+    status, _, ready = ask(d, method="GET", path="/readyz")
+    assert (status, json.loads(ready)) == (200, {"status": "ready", "reasons": []})
+    listed = json.loads(ask(d, method="GET", path="/v1/models")[2])
+    assert [m["id"] for m in listed["data"]] == ["listed/one"]
+    assert json.loads(ask(d, method="GET", path="/v1/models/listed%2Fone")[2])["object"] == "model"
+    assert ask(d, method="GET", path="/v1/models/none")[0] == 404
+    status, headers, text = ask(d, body("hi there"), x_request_id="abc-1", x_millrace_rag="off")
+    whole = json.loads(text)
+    assert status == 200 and headers["x-request-id"] == "abc-1" and headers["x-millrace-lane"] == "0"
+    assert whole["object"] == "chat.completion" and whole["model"] == "m"
+    assert whole["id"] == "chatcmpl-" + headers["x-millrace-id"]
+    assert whole["choices"][0]["message"]["content"].startswith("You said: hi there")
+    assert whole["choices"][0]["finish_reason"] == "stop" and whole["usage"]["total_tokens"] == 16
+    assert re.search(r"inference;dur=[\d.]+", headers["Server-Timing"])
+    assert abs(whole["created"] - time.time()) < DEADLINE
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_c16_usage_is_asked_of_the_backend_and_told_only_to_who_asked(daemon, backend, asked):
+    d = behind(daemon, backend)
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    _, headers, text = ask(d, body("x", stream=True, **options))
+    data = events(text)
+    assert data[-1] == "[DONE]"
+    chunks = [json.loads(e) for e in data[:-1]]
+    assert len({(c["id"], c["created"], c["model"]) for c in chunks}) == 1
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert content(chunks).startswith("You said: x")
+    finish = chunks[-2] if asked else chunks[-1]
+    assert finish["choices"][0]["finish_reason"] == "stop"
+    if asked:
+        assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["total_tokens"] == 16
+        assert all(c["usage"] is None for c in chunks[:-1])
+    else:
+        assert not any(c.get("usage") for c in chunks)
+    sent = json.loads(backend.log()[-1]["body"])
+    assert sent["stream"] is True and sent["stream_options"]["include_usage"] is True
+    ids = re.findall(r"^id: (\S+)$", text.decode(), re.M)
+    assert ids == [f"{headers['x-millrace-id']}.{n + 1}" for n in range(len(ids))] and len(ids) > 2
+
+
+@pytest.mark.parametrize("when", ["stall_after_one", "stall_head", "stall_before"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_c5_c6_a_client_that_leaves_closes_the_backends_connection(daemon, backend, when, stream):
+    d = behind(daemon, backend)
+    s = connect(d)
+    n = len(backend.log())
+    s.sendall(post(body(f"x @{when}", stream=stream)))
+    wait_for("the backend to be asked", lambda: len(backend.log()) > n)
+    if stream and when == "stall_after_one":
+        read_until(s, b'"content":')
+        s.sendall(post(body("never read")))  # bytes that nobody has read do not hide the end
+    s.close()
+    assert wait_for("the close", lambda: backend.log()[n]["ended"]) == "client"
+    wait_for("the slot", lambda: d.status()["requests"]["in_flight"] == 0)
+    assert d.status()["requests"]["cancelled"] == 1
+
+
+def test_c10_a_cut_backend_is_an_error_event_and_no_whole_end(daemon, backend):
+    d = behind(daemon, backend)
+    s = connect(d)
+    s.sendall(post(body("x @cut", stream=True)))
+    got = read_all(s)
+    last = json.loads(events(got)[-1])
+    assert last["error"]["code"] == "upstream_error" and b"[DONE]" not in got
+    assert not got.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("scenario, status, code, retry", [
+    ("http_500", 502, "upstream_error", "true"), ("http_429", 429, "rate_limit_exceeded", "true"),
+    ("http_400", 400, "invalid_request", "false"), ("refuse", 502, "upstream_error", "true"),
+])
+@pytest.mark.parametrize("stream", [True, False])
+def test_c25_errors_keep_their_class_and_are_a_status_before_the_first_token(
+        daemon, backend, scenario, status, code, retry, stream):
+    d = behind(daemon, backend)
+    got, headers, text = ask(d, body(f"x @{scenario}", stream=stream))
+    error = json.loads(text)["error"]
+    assert (got, error["code"], headers["x-should-retry"]) == (status, code, retry), text
+    if scenario == "http_429":
+        assert headers["Retry-After"] == "7" and headers["retry-after-ms"] == "7000"
+
+
+def test_a_repeated_key_joins_the_answer_and_other_content_is_a_conflict(daemon):
+    d = serve(daemon, echo(gap_ms=50))
+    first = connect(d)
+    first.sendall(post(body("one two three four", stream=True), "Idempotency-Key: k1\r\n"))
+    got = read_until(first, b"k1.1\n")
+    second = connect(d)
+    second.sendall(post(body("one two three four", stream=True), "Idempotency-Key: k1\r\n"))
+    a, b = read_until(first, b"[DONE]\n\n", got), read_until(second, b"[DONE]\n\n")
+    assert events(a) == events(b)
+    assert ask(d, body("other"), Idempotency_Key="k1")[0] == 409
+    third = connect(d)  # finished: replayed
+    third.sendall(post(body("one two three four", stream=True), "Idempotency-Key: k1\r\n"))
+    assert events(read_until(third, b"[DONE]\n\n")) == events(a)
+    assert d.status()["requests"]["admitted"] == 1
+
+
+def test_deadlines_bound_a_unary_answer_whole_and_a_stream_until_its_first_token(daemon):
+    d = serve(daemon, echo(gap_ms=300))
+    slow = "a b c d e f g h"
+    status, headers, text = ask(d, body(slow), x_stainless_timeout="1")
+    assert status == 504 and headers["x-should-retry"] == "false"
+    assert json.loads(text)["error"]["code"] == "deadline_exceeded"
+    assert ask(d, body(slow), x_millrace_deadline_ms="500")[0] == 504
+    assert ask(d, body(slow), grpc_timeout="500m")[0] == 504
+    status, _, text = ask(d, body(slow, stream=True), x_stainless_timeout="1")
+    assert status == 200 and events(text)[-1] == "[DONE]"
+    s = connect(d)
+    s.sendall(post(body(slow, stream=True), "x-millrace-deadline-ms: 700\r\n"))
+    assert json.loads(events(read_all(s))[-1])["error"]["code"] == "deadline_exceeded"
+    late = serve(daemon, echo(delay_ms=20000))
+    assert ask(late, body("x", stream=True), x_stainless_timeout="1")[0] == 504
+
+
+def test_requests_in_one_piece_are_answered_in_their_order(daemon):
+    d = serve(daemon)
+    s = connect(d)
+    s.sendall(b"".join(post(body(f"number {n}")) for n in range(20)))
+    got = read_until(s, b'"content":"number 19"').decode()
+    assert re.findall(r'"content":"number (\d+)"', got) == [str(n) for n in range(20)]
+
+
+def test_c2_a_large_body_arrives_and_one_too_large_is_told_so(daemon):
+    d = serve(daemon, {**echo(), "admission.max_body_bytes": 1 << 20})
+    text = "word " * 45000
+    assert json.loads(ask(d, body(text))[2])["choices"][0]["message"]["content"] == text
+    status, _, refused = ask(d, body("x" * (2 << 20)))  # its client reads the answer although it was still sending
+    assert status == 413 and json.loads(refused)["error"]["code"] == "too_large"
+
+
+def test_c17_a_drain_finishes_answers_refuses_new_ones_and_says_so(daemon):
+    d = serve(daemon, echo(gap_ms=100))
+    s = connect(d)
+    s.sendall(post(body("one two three four five six seven eight nine ten", stream=True)))
+    got = read_until(s, b'"content":"one ')
+    idle = connect(d)
+    os.kill(d.process.pid, signal.SIGTERM)
+    wait_for("the refusals", lambda: ask(d, method="GET", path="/readyz")[0] == 503)
+    idle.sendall(post(body("late")))
+    status, headers, text = answer(idle)
+    assert status == 503 and json.loads(text)["error"]["code"] == "draining" and headers["Retry-After"]
+    got = read_until(s, b"[DONE]\n\n", got)
+    assert content([json.loads(e) for e in events(got)[:-1]]).endswith("nine ten")
+    assert d.stop() == 0
+
+
+def test_a_second_signal_ends_each_stream_with_one_error(daemon):
+    d = serve(daemon, echo(gap_ms=20000))
+    s = connect(d)
+    s.sendall(post(body("one two", stream=True)))
+    read_until(s, b'"content":"one ')
+    os.kill(d.process.pid, signal.SIGTERM)
+    wait_for("the drain", lambda: d.status()["state"] == "draining")
+    os.kill(d.process.pid, signal.SIGTERM)
+    got = read_all(s)
+    assert json.loads(events(got)[-1])["error"]["code"] == "draining"
+    assert d.stop() == 1  # answers were cut
+
+
+def test_a_gateway_is_replaced_under_load_and_no_answer_is_lost(daemon):
+    d = serve(daemon, echo(gap_ms=5))
+    stop, bad, good = threading.Event(), [], []
+
+    def load(n):
+        c = http.client.HTTPConnection("127.0.0.1", port(d), timeout=DEADLINE)
+        while not stop.is_set():
+            try:
+                c.request("POST", "/v1/chat/completions", body(f"hello from {n}"), {"Content-Type": "application/json"})
+                r = c.getresponse()
+                got = json.loads(r.read())
+                (good if got["choices"][0]["message"]["content"] == f"hello from {n}" else bad).append(got)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                c.close()  # it was idle just then: clients ask again
+            except Exception as error:
+                bad.append(error)
+                return
+
+    threads = [threading.Thread(target=load, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    s = connect(d)
+    s.sendall(post(body(" ".join(map(str, range(200))), stream=True)))
+    got = read_until(s, b'"content":"1 ')
+    before = d.pid("gateway")
+    assert d.cli("restart", "gateway").returncode == 0
+    d.wait_ready("gateway", 0, before)
+    got = read_until(s, b"[DONE]\n\n", got)
+    n = len(good)
+    wait_for("answers of the new one", lambda: len(good) > n + 20 or bad)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not bad, bad[:3]
+    assert content([json.loads(e) for e in events(got)[:-1]]).endswith("199")
+    s.close()
+
+
+def test_a_killed_gateway_ends_connections_and_a_repeated_key_gets_the_whole_answer(daemon):
+    d = serve(daemon, echo(gap_ms=100))
+    words = "one two three four five six seven eight nine ten"
+    s = connect(d)
+    s.sendall(post(body(words, stream=True), "Idempotency-Key: k1\r\n"))
+    read_until(s, b"k1.2\n")
+    before = d.kill("gateway")
+    try:
+        assert not read_all(s).endswith(b"0\r\n\r\n")
+    except ConnectionResetError:
+        pass
+    d.wait_ready("gateway", 0, before)
+    again = connect(d)
+    again.sendall(post(body(words, stream=True), "Idempotency-Key: k1\r\n"))
+    got = read_until(again, b"[DONE]\n\n")
+    assert content([json.loads(e) for e in events(got)[:-1]]) == words
+    assert d.status()["requests"]["admitted"] == 1
+
+
+def test_slow_heads_and_bodies_are_ended_and_idle_connections_are_not(daemon):
+    d = serve(daemon, {**echo(), "http.head_timeout_ms": 300})
+    idle, head, slow = connect(d), connect(d), connect(d)
+    head.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+    slow.sendall(post(body("x"))[:-3])
+    assert answer(head)[0] == 408 and answer(slow)[0] == 408
+    assert head.recv(1) == b"" and slow.recv(1) == b""
+    idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer(idle)[0] == 200
+
+
+def test_connections_are_capped_in_all_and_for_each_address(daemon):
+    d = serve(daemon, {**echo(), "http.max_connections_per_address": 3})
+    some = [connect(d) for _ in range(3)]
+    for s in some:
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer(s)[0] == 200
+    try:
+        assert connect(d).recv(1) == b""
+    except ConnectionResetError:
+        pass
+    some.pop().close()
+
+    def lets_in():
+        with connect(d) as s:
+            try:
+                s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                return answer(s)[0] == 200
+            except (ConnectionError, http.client.HTTPException):
+                return False
+    wait_for("room", lets_in)
+
+
+def test_web_pages_are_kept_away(daemon):
+    d = serve(daemon)
+    assert ask(d, body(), Host="evil.example")[0] == 403
+    assert ask(d, body(), Origin="http://evil.example")[0] == 403
+    assert ask(d, body(), Content_Type="text/plain")[0] == 415
+    assert ask(d, body(), Content_Encoding="gzip")[0] == 415
+    assert ask(d, method="OPTIONS", path="/v1/chat/completions", Origin="http://evil.example",
+               Access_Control_Request_Method="POST")[0] == 403
+
+
+def test_c1_streams_that_nobody_reads_cost_little_and_hurt_nobody(daemon, backend):
+    d = behind(daemon, backend, **{"admission.max_in_flight": 64})
+    pid = d.pid("gateway")
+
+    def rss():
+        with open(f"/proc/{pid}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    ask(d, body("warm", stream=True))
+    before = rss()
+    stuck = [connect(d) for _ in range(32)]
+    for s in stuck:
+        s.sendall(post(body("x @long", stream=True)))
+    for n in range(10):
+        assert json.loads(ask(d, body(f"and {n}"))[2])["choices"][0]["finish_reason"] == "stop"
+    assert rss() - before < 32 * 262144
+    for s in stuck:
+        s.close()
+    wait_for("the slots", lambda: d.status()["requests"]["in_flight"] == 0)
