@@ -243,7 +243,7 @@ def test_c17_a_drain_finishes_answers_refuses_new_ones_and_says_so(daemon):
     assert status == 503 and json.loads(text)["error"]["code"] == "draining" and headers["Retry-After"]
     got = read_until(s, b"[DONE]\n\n", got)
     assert content([json.loads(e) for e in events(got)[:-1]]).endswith("nine ten")
-    assert d.stop() == 0
+    assert d.process.wait(DEADLINE) == 0
 
 
 def test_a_second_signal_ends_each_stream_with_one_error(daemon):

@@ -122,7 +122,7 @@ END_TEST
 START_TEST(tokens_backends_connections_and_the_log_are_told) {
         counters_add(pages_stage(&pages, 0, ROLE_INFERENCE), COUNTER_tokens_completion, 11);
         counters_add(pages_stage(&pages, 1, ROLE_INFERENCE), COUNTER_upstream_timeout, 2);
-        counters_set(pages.page[0], COUNTER_connections, 6);
+        counters_set(pages.page[0], COUNTER_connections_socket, 6);
         counters_add(pages_stage(&pages, 1, ROLE_STREAM), COUNTER_tripwire, 1);
         counters_set(pages_stage(&pages, 1, ROLE_STREAM), COUNTER_log_used, 8192);
         HAS_LINE("millrace_tokens_total{type=\"completion\",model=\"all\"} 11");
@@ -175,7 +175,7 @@ END_TEST
         "millrace_stage_restarts_total{stage=\"" stage "\",lane=\"" lane "\",reason=\"" reason "\"}"
 
 START_TEST(connections_die_with_their_gateway_and_requests_do_not) {
-        counters_set(pages.page[0], COUNTER_connections, 6);
+        counters_set(pages.page[0], COUNTER_connections_socket, 6);
         counters_set(pages.page[0], COUNTER_arena_used, 7);
         HAS_LINE("millrace_connections{surface=\"socket\"} 6");
         atomic_store(&pages.page[0]->heartbeat_ns, 0);
