@@ -43,6 +43,7 @@
         C(notices_missed, "notices dropped because the ring was full")                             \
         C(log_unknown, "events whose response the log does not know")                             \
         C(results_stored, "results of detached requests that the database has")                    \
+        C(result_parts, "parts of open detached answers handed to the database for room")          \
         C(store_failures, "times that a result could not be stored")                               \
         C(lookups, "ids that gateways asked the database for")                                     \
         C(queries, "index queries run")                                                            \

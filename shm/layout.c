@@ -76,6 +76,7 @@ static const uint64_t facts[] = {
         AT(log_response, end), AT(log_response, first), AT(log_response, id_hash),
         AT(log_response, outcome), AT(log_response, tail), AT(log_response, digest),
         AT(log_response, id), AT(log_response, pending), AT(log_response, restart),
+        AT(log_response, stored),
         AT(log_shm, missed),
         AT(log_shm, epoch), AT(log_shm, stored_known), AT(log_shm, responses),
         /* counters and side rings */

@@ -96,6 +96,7 @@ struct log_response {
         struct log_tail tail[2];
         mr_au64 pending;   /* end of what is held back: the tail that is not valid tells of it; 0: nothing is */
         mr_au64 restart;   /* input that said RESTART << LOG_RESTART_SHIFT | LOG_RESTART_*; SYNC(log.restart) */
+        mr_au64 stored;    /* of a detached one: bytes from the start that the database has; they may be evicted */
         mr_au64 chain;      /* index + 1 of the next entry whose number has the same hash; SYNC(log.chains) */
         uint64_t digest[2]; /* of what was asked (id_conflict) */
         uint64_t head_seq;  /* input that created it */
@@ -179,6 +180,10 @@ enum log_state log_response_state(const struct log_view *view, uint32_t response
 uint64_t log_response_outcome(const struct log_view *view, uint32_t response);
 bool log_response_detached(const struct log_view *view, uint32_t response);
 void log_response_digest(const struct log_view *view, uint32_t response, uint64_t ret[2]);
+/* The database is writing it back, and it is not all here. */
+bool log_is_restoring(const struct log_view *view, uint32_t response);
+/* Its first event is still here. */
+bool log_has_beginning(const struct log_view *view, uint32_t response);
 /* Whether it runs anew is not decided, or what it had said is just going: no cursor may be opened now, and
  * a notice comes when one may. Its reader is marked (FOLLOW_READ) before this is asked. */
 bool log_is_restarting(const struct log_view *view, uint32_t response);

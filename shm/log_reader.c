@@ -157,6 +157,21 @@ void log_response_digest(const struct log_view *view, uint32_t response, uint64_
                 memcpy(ret, view->shm->responses[response].digest, 2 * sizeof(uint64_t));
 }
 
+bool log_is_restoring(const struct log_view *view, uint32_t response) {
+        return log_response_state(view, response) == LOG_OPEN &&
+               (view->shm->responses[response].flags & LOG_RESPONSE_STORED);
+}
+
+bool log_has_beginning(const struct log_view *view, uint32_t response) {
+        uint64_t first = 0;
+
+        if (response < view->n_responses)
+                first = atomic_load_explicit(
+                                &view->shm->responses[response].first, memory_order_acquire);
+        return first && first <= view->n_extents &&
+               atomic_load_explicit(&view->extents[first - 1].start, memory_order_acquire) >> 16 == 0;
+}
+
 static uint64_t restart_of(const struct log_view *view, uint32_t response) {
         if (response >= view->n_responses)
                 return 0;
@@ -333,7 +348,7 @@ static int walk(const struct log_view *view, struct log_cursor *cursor, uint64_t
                                        : skip(view, &next, end, &head);
                 if (code)
                         break;
-                if (cursor->at == from && head.seq - 1 > after)
+                if (cursor->at == from && from > 0 && head.seq - 1 > after)
                         return LOG_E_GONE; /* what was asked for is evicted */
                 if (head.seq > after)
                         break;

@@ -284,6 +284,21 @@ bool answer_is_logged(const struct gateway *gw, struct mr_view tenant, struct mr
                                                                         LOG_OUTCOME_RETRYABLE);
 }
 
+/* A detached answer that has ended, and whose beginning only the database has. */
+static bool is_cut(const struct gateway *gw, uint32_t lane, uint32_t response) {
+        const struct log_view *view = &gw->w->logs[lane];
+
+        return lane_is_here(gw, lane) && log_response_state(view, response) == LOG_FINISHED &&
+               log_response_detached(view, response) && !log_has_beginning(view, response);
+}
+
+struct answer *answer_named(const struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
+                struct mr_view id) {
+        struct answer *a = answers_by_id(&gw->answers, id_hash, tenant, id);
+
+        return a && a->response != LOG_NONE && is_cut(gw, a->lane, a->response) ? NULL : a;
+}
+
 static int find_in_logs(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
                 struct mr_view id, struct answer **ret) {
         uint32_t lane = 0, response = 0;
@@ -299,7 +314,9 @@ static int find_in_logs(struct gateway *gw, uint64_t id_hash, struct mr_view ten
         state = log_response_state(&gw->w->logs[lane], response);
         if (req_id == 0 || state == LOG_FREE)
                 return ANSWER_E_NONE;
-        if (state == LOG_EVICTED)
+        if (log_is_restoring(&gw->w->logs[lane], response))
+                return ANSWER_E_NONE; /* who asked for it is told when it is whole */
+        if (state == LOG_EVICTED || is_cut(gw, lane, response))
                 return ANSWER_E_GONE;
         r = answer_adopt(gw, id_hash, tenant, id, req_id, lane, state == LOG_FINISHED, ret);
         if (r != 0)
@@ -320,7 +337,7 @@ int answer_find_elsewhere(struct gateway *gw, uint64_t id_hash, struct mr_view t
 
 int answer_find(struct gateway *gw, struct mr_view tenant, struct mr_view id, struct answer **ret) {
         uint64_t id_hash = log_id_hash(tenant.p, tenant.n, id.p, id.n);
-        struct answer *a = answers_by_id(&gw->answers, id_hash, tenant, id);
+        struct answer *a = answer_named(gw, id_hash, tenant, id);
 
         if (!a)
                 return answer_find_elsewhere(gw, id_hash, tenant, id, ret);

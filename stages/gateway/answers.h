@@ -15,6 +15,9 @@ void answers_close(struct answers *answers);
 struct answer *answers_by_req(const struct answers *answers, uint64_t req_id);
 struct answer *answers_by_id(const struct answers *answers, uint64_t id_hash, struct mr_view tenant,
                 struct mr_view id);
+/* The same, for whoever wants all of it: not one of which only the database has the beginning. */
+struct answer *answer_named(const struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
+                struct mr_view id);
 /* A new answer at the door, without number; id.n 0: without name. NULL: too many. */
 struct answer *answer_new(
                 struct gateway *gw, uint64_t id_hash, struct mr_view tenant, struct mr_view id);

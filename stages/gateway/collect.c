@@ -22,6 +22,56 @@ int collect_next(struct gateway *gw, const struct answer *a, struct log_cursor *
         return e == LOG_E_SPACE ? LOG_E_GONE : e;
 }
 
+uint64_t collect_joined(const struct record *r) {
+        uint64_t n = 0;
+
+        if (!(r->has & HAS(cuts)))
+                return 0;
+        for (uint32_t i = 0; i < r->cuts.n; i++)
+                n += !(r->cuts.p[i] & 0x80);
+        return n;
+}
+
+/* The length that stands there; moves on. */
+static uint32_t length_take(struct mr_view *cuts) {
+        uint32_t n = 0;
+
+        for (unsigned shift = 0; cuts->n && shift < 32; shift += 7) {
+                uint8_t byte = (uint8_t)*cuts->p;
+
+                cuts->p++;
+                cuts->n--;
+                n |= (uint32_t)(byte & 0x7f) << shift;
+                if (!(byte & 0x80))
+                        break;
+        }
+        return n;
+}
+
+void collect_event(struct reader *r, const struct log_event_head *head, struct record *record) {
+        const struct dialect *dialect = r->client->dialect;
+        uint64_t n = collect_joined(record), first = head->seq - n + 1;
+        struct dialect_text text;
+
+        if (n == 0) {
+                dialect->event(r->client, r->answer, head, record);
+                return;
+        }
+        for (; first <= r->after; first++) {
+                uint32_t gone = length_take(&record->cuts);
+
+                gone = gone < record->text.n ? gone : record->text.n;
+                record->text.p += gone;
+                record->text.n -= gone;
+        }
+        record->has &= ~HAS(cuts);
+        if (!dialect->text_delta(&text, r->client, r->answer, first, head->seq, record,
+                            record->text.n))
+                return;
+        dialect->text_piece(&text, record->text);
+        dialect->text_end(&text, record);
+}
+
 static uint64_t choice_of(const struct record *r) {
         return r->has & HAS(choice) ? r->choice : 0;
 }
@@ -48,7 +98,7 @@ static void run_begin(struct run *run, const struct log_event_head *head, const 
 
         *run = (struct run){.choice = choice_of(r),
                         .kind_n = kind.n,
-                        .first = head->seq,
+                        .first = head->seq - (collect_joined(r) ? collect_joined(r) - 1 : 0),
                         .seq = head->seq,
                         .n = 1,
                         .bytes = r->text.n};

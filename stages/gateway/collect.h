@@ -13,6 +13,10 @@
 /* The next event, decoded into the worker's decoder. 0, LOG_E_AGAIN, LOG_E_GONE. */
 int collect_next(struct gateway *gw, const struct answer *a, struct log_cursor *at,
                 struct log_event_head *head, struct record *record);
+/* Of how many events a delta was joined; 0: it was not. */
+uint64_t collect_joined(const struct record *r);
+/* One event to its reader; what is joined becomes a delta over all of it that he has not seen. */
+void collect_event(struct reader *r, const struct log_event_head *head, struct record *record);
 /* Everything behind the cursor: adjacent deltas of one choice and kind become one, then the
  * terminal. */
 int collect_answer(struct gateway *gw, struct reader *r, struct log_cursor from);

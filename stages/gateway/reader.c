@@ -249,9 +249,10 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
                 first_delta(gw, r->answer);
         else if (head.type == RECORD_DONE)
                 last_event(gw, r->answer, &record);
-        e = r->behind ? collect_run(gw, r, &head, &record, from) : COLLECT_E_ALONE;
+        e = r->behind && collect_joined(&record) == 0 ? collect_run(gw, r, &head, &record, from)
+                                                      : COLLECT_E_ALONE;
         if (e == COLLECT_E_ALONE)
-                r->client->dialect->event(r->client, r->answer, &head, &record);
+                collect_event(r, &head, &record);
         else if (e != 0 && c->state != CONN_CLOSING) {
                 reader_cut(gw, r, MR_E_gone, "these events are not kept any more");
                 return PUMP_ENDED;

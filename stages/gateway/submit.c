@@ -129,7 +129,7 @@ static bool may_run_anew(const struct gateway *gw, const struct answer *a) {
 
 static struct answer *known(struct gateway *gw, uint64_t id_hash, struct mr_view tenant,
                 struct mr_view id, int *ret_full) {
-        struct answer *a = answers_by_id(&gw->answers, id_hash, tenant, id);
+        struct answer *a = answer_named(gw, id_hash, tenant, id);
         int r = 0;
 
         if (a && a->where != ANSWER_DOOR && may_run_anew(gw, a)) {

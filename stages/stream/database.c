@@ -11,6 +11,7 @@
 #include "stages/common/stage.h"
 #include "stages/common/thread.h"
 #include "stages/engines/store/results.h"
+#include "stages/stream/join.h"
 
 #define TICK_S 1
 #define EXPIRE_MOST 500u
@@ -33,6 +34,7 @@ struct database {
         struct store store;
         bool open, failed;
         uint64_t next_expire_ms;
+        struct record_decoder decoder;
 };
 
 /* The first of a list, taken out of it; NULL: it is empty. */
@@ -124,7 +126,9 @@ static int ids_read(struct database *db) {
 
         if (atomic_load_explicit(known, memory_order_relaxed))
                 return 0;
-        if (db->open && results_ids(&db->store, on_id, db))
+        if (db->open && (results_ids(&db->store, on_id, db) ||
+                                        results_forget_open(&db->store, db->options.lane,
+                                                        db->options.checked)))
                 return STORE_E_FAILED;
         atomic_store_explicit(known, 1, memory_order_seq_cst);
         return 0;
@@ -165,6 +169,7 @@ static int store_one(struct database *db, const struct database_job *job) {
                         .lane = db->options.lane,
                         .outcome = job->outcome,
                         .digest = {job->digest[0], job->digest[1]}};
+        uint64_t last = 0;
         int64_t row;
         int r;
 
@@ -182,9 +187,10 @@ static int store_one(struct database *db, const struct database_job *job) {
                                 .record = job->events + at + sizeof(head),
                                 .len = head.len};
                 r = results_put_event(&db->store, row, &event);
+                last = head.seq;
                 at += sizeof(head) + layout_align(head.len, 8);
         }
-        return r;
+        return r == 0 && job->outcome ? results_cut(&db->store, row, last) : r;
 }
 
 /* The transaction's end: 0, or STORE_E_FAILED and what was done is undone. */
@@ -216,39 +222,30 @@ static int store_all(struct database *db, const struct job_list *jobs) {
         return commit(db, r);
 }
 
-struct loaded {
-        uint8_t *at;
-        uint64_t bytes;
-};
-
 static int on_event(void *ctx, const struct results_event *event) {
-        struct loaded *to = ctx;
-        struct log_event_head head = {
-                        .len = event->len, .type = (uint16_t)event->type, .seq = event->ord};
-        uint64_t more = sizeof(head) + layout_align(event->len, 8);
-        uint8_t *at = realloc(to->at, to->bytes + more);
-
-        if (!at)
-                return STORE_E_FAILED;
-        to->at = at;
-        memset(at + to->bytes, 0, more);
-        memcpy(at + to->bytes, &head, sizeof(head));
-        memcpy(at + to->bytes + sizeof(head), event->record, event->len);
-        to->bytes += more;
-        return 0;
+        return join_event(ctx, &(struct log_event_head){.len = event->len,
+                                               .type = (uint16_t)event->type,
+                                               .seq = event->ord},
+                               event->record)
+                               ? STORE_E_FAILED
+                               : 0;
 }
 
 static enum database_status load_one(struct database *db, struct database_job *job) {
         struct results_response response;
-        struct loaded events = {.at = NULL};
+        struct join events = {.decoder = &db->decoder};
+        uint64_t n = 0, bytes = 0;
         int64_t row;
         int r = results_find(&db->store, (struct results_text){job->tenant, job->tenant_len},
                         (struct results_text){job->id, job->id_len}, &response, &row);
 
         if (r == 0)
+                r = results_size(&db->store, row, &n, &bytes);
+        events.wanted = bytes + n * sizeof(struct log_event_head) > db->options.join_bytes;
+        if (r == 0)
                 r = results_events(&db->store, row, on_event, &events);
-        job->events = events.at;
-        job->events_bytes = events.bytes;
+        if (join_end(&events, &job->events, &job->events_bytes) && r == 0)
+                r = STORE_E_FAILED;
         if (r)
                 return r == STORE_E_NONE ? DATABASE_ABSENT : DATABASE_FAILED;
         job->outcome = response.outcome;
@@ -392,8 +389,11 @@ int database_new(struct database **ret, const struct database_options *options) 
         pthread_condattr_destroy(&monotonic);
         STAILQ_INIT(&db->waiting);
         STAILQ_INIT(&db->done);
-        r = thread_start(&db->thread, thread_main, db);
+        r = record_decoder_init(&db->decoder);
+        if (r == 0)
+                r = thread_start(&db->thread, thread_main, db);
         if (r < 0) {
+                record_decoder_close(&db->decoder);
                 free(db->path);
                 free(db);
                 return r;
@@ -416,6 +416,7 @@ struct database *database_free(struct database *db) {
                 database_job_free(job);
         pthread_cond_destroy(&db->work);
         pthread_mutex_destroy(&db->lock);
+        record_decoder_close(&db->decoder);
         free(db->path);
         free(db);
         return NULL;

@@ -24,7 +24,7 @@
 #define DATABASE_BATCH 256u
 
 enum database_task {
-        DATABASE_STORE, /* a response with its events */
+        DATABASE_STORE, /* a response with its events, or with outcome 0 a part of them: it has not ended */
         DATABASE_LOAD,  /* the newest response of an id */
 };
 
@@ -41,6 +41,7 @@ struct database_job {
         void *owner; /* the caller's own */
         uint64_t req_id;
         uint32_t response; /* STORE: where the caller has it */
+        uint64_t run;      /* STORE: the input that began it, or began it anew */
         uint64_t outcome;
         uint64_t digest[2];
         uint16_t id_len, tenant_len;
@@ -59,6 +60,7 @@ struct database_options {
         uint64_t checked; /* number of this instance's memory: each is checked once */
         uint64_t ttl_s;
         uint32_t lane;
+        uint64_t join_bytes; /* what is larger is loaded with its deltas joined (join.h) */
         bool expires; /* this one forgets old results */
         int bell;
         struct log_shm *log; /* whose table of ids is filled */

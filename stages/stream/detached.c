@@ -4,25 +4,26 @@
 
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
+#include "stages/stream/parts.h"
 
 /* ---- to the database ---- */
 
-static struct database_job *job_of(const struct stream *stream, uint32_t response) {
+struct database_job *detached_job(const struct stream *stream, uint32_t response, uint64_t bytes) {
         const struct log_response *r = &stream->log.shm->responses[response];
-        uint64_t bytes = response_log_bytes(&stream->log, response);
         struct database_job *job = bytes ? database_job_new(DATABASE_STORE, bytes) : NULL;
 
         if (!job)
                 return NULL;
         job->req_id = atomic_load_explicit(&r->req_id, memory_order_relaxed);
         job->response = response;
+        job->run = r->head_seq;
         job->outcome = response_log_outcome(&stream->log, response);
         memcpy(job->digest, r->digest, sizeof(job->digest));
         job->id_len = r->id_len;
         job->tenant_len = r->tenant_len;
         memcpy(job->id, r->id, sizeof(job->id));
         memcpy(job->tenant, r->tenant, sizeof(job->tenant));
-        response_log_copy(&stream->log, response, job->events);
+        response_log_copy(&stream->log, response, bytes, job->events);
         return job;
 }
 
@@ -37,7 +38,8 @@ static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool st
 static void store(struct worker *w, uint32_t response) {
         struct stream *stream = w->stage;
         const struct log_response *r = &stream->log.shm->responses[response];
-        struct database_job *job = job_of(stream, response);
+        struct database_job *job = detached_job(
+                        stream, response, response_log_bytes(&stream->log, response));
 
         if (job) {
                 stream->n_stores++;
@@ -83,6 +85,10 @@ static void store_list(struct worker *w, enum response_list which) {
         }
 }
 
+void detached_again(struct worker *w) {
+        store_list(w, LIST_UNSTORED);
+}
+
 void detached_resume(struct worker *w) {
         store_list(w, LIST_HELD);
         store_list(w, LIST_UNSTORED);
@@ -95,11 +101,16 @@ static void on_stored(struct worker *w, const struct database_job *job) {
         const struct log_response *r = &stream->log.shm->responses[job->response];
 
         stream->n_stores--;
-        /* What was not held may have given its place to another since. */
+        /* What was not held may have given its place to another since, and what was open may have begun
+         * anew. */
         if (atomic_load_explicit(&r->req_id, memory_order_relaxed) != job->req_id ||
-                        log_response_state(&stream->log.view, job->response) == LOG_EVICTED)
+                        log_response_state(&stream->log.view, job->response) == LOG_EVICTED ||
+                        r->head_seq != job->run)
                 return;
-        settle(w, job->response, job->req_id, job->status == DATABASE_DONE);
+        if (!job->outcome)
+                parts_done(w, job);
+        else
+                settle(w, job->response, job->req_id, job->status == DATABASE_DONE);
 }
 
 static void state_look(struct worker *w) {
@@ -114,6 +125,7 @@ static void state_look(struct worker *w) {
                 log_error("database_broken", "path=%s why=\"%s\" renamed=%s", path, state->why,
                                 state->name);
         atomic_store_explicit(&w->log->database_failed, state->failed, memory_order_relaxed);
+        stream->log.may_lose = state->failed;
         counters_set(w->counters, COUNTER_database_failed, state->failed);
         if (state->failed && !failed)
                 log_error("database_failed", "path=%s why=\"%s\"", path, state->why);
@@ -134,7 +146,7 @@ unsigned detached_turn(struct worker *w) {
         state_look(w);
         for (; n < TURN_RECORDS && (job = database_done(stream->database)); n++) {
                 if (job->task == DATABASE_LOAD) {
-                        lookup_loaded(stream, job);
+                        lookup_loaded(w, job);
                         continue;
                 }
                 on_stored(w, job);

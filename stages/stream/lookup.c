@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "stages/stream/parts.h"
+
 void lookup_init(struct stream *stream) {
         for (uint32_t i = 0; i < STREAM_LOOKUPS_MAX; i++) {
                 stream->lookups[i].next = stream->free_lookups;
@@ -24,9 +26,20 @@ static void answer_later(struct stream *stream, struct stream_lookup *lookup) {
         stream->answers_end = &lookup->next;
 }
 
-void lookup_loaded(struct stream *stream, struct database_job *job) {
+uint64_t lookup_whole_bytes(const struct worker *w) {
+        return (uint64_t)(w->log->n_extents - w->topology->max_in_flight) * LOG_EXTENT_DATA;
+}
+
+void lookup_loaded(struct worker *w, struct database_job *job) {
+        struct stream *stream = w->stage;
         struct stream_lookup *lookup = job->owner;
 
+        if (job->status == DATABASE_DONE && job->events_bytes > lookup_whole_bytes(w)) {
+                log_error("result_too_large", "key=stream.log_bytes bytes=%llu most=%llu",
+                                (unsigned long long)job->events_bytes,
+                                (unsigned long long)lookup_whole_bytes(w));
+                job->status = DATABASE_FAILED;
+        }
         lookup->job = job;
         answer_later(stream, lookup);
 }
@@ -103,14 +116,20 @@ static bool restore(struct worker *w, struct stream_lookup *lookup) {
                         .detached = true,
                         .stored = true};
         uint32_t response;
-        int r = response_log_create(&stream->log, &head, &response);
+        int r;
 
+        if (stream->restoring && stream->restoring != lookup)
+                return false;
+        stream->restoring = lookup;
+        r = response_log_create(&stream->log, &head, &response);
         while (r == RESPONSE_E_KNOWN || r == 0) {
                 struct log_event_head event;
                 uint64_t outcome;
 
-                if (lookup->at >= job->events_bytes)
+                if (lookup->at >= job->events_bytes) {
+                        stream->restoring = NULL;
                         return true;
+                }
                 memcpy(&event, job->events + lookup->at, sizeof(event));
                 outcome = event.type == RECORD_DELTA ? 0 : job->outcome;
                 r = response_log_append(&stream->log, response, event.seq, event.type,
@@ -120,6 +139,7 @@ static bool restore(struct worker *w, struct stream_lookup *lookup) {
         }
         if (r < 0)
                 worker_fail(w, "stream: the log cannot take a stored response", r);
+        (void)parts_make_room(w);
         return false;
 }
 

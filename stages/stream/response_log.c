@@ -95,6 +95,19 @@ static bool extent_has_start(const struct response_log *log, uint64_t index_plus
         return (load(&log->extents[index_plus_1 - 1].start) & 0xffff) < LOG_EXTENT_DATA;
 }
 
+void response_cut(struct response_log *log, uint32_t i, uint64_t keep) {
+        struct log_response *r = entry(log, i);
+        uint64_t first = load(&r->first);
+
+        atomic_store_explicit(&r->first, keep, memory_order_seq_cst);
+        while (first != keep) {
+                uint64_t next = load(&log->extents[first - 1].next);
+                extent_release(log, (uint32_t)first - 1);
+                log->links[i].n_extents--;
+                first = next;
+        }
+}
+
 /* The oldest extents of an open response, up to the next one in which an event begins; or else up to its
  * last one, in which the next event will begin. */
 static bool evict_head(struct response_log *log, uint32_t i) {
@@ -105,36 +118,66 @@ static bool evict_head(struct response_log *log, uint32_t i) {
                 keep = load(&log->extents[keep - 1].next);
         if (!keep)
                 return false;
-        atomic_store_explicit(&r->first, keep, memory_order_seq_cst);
-        while (first != keep) {
-                uint64_t next = load(&log->extents[first - 1].next);
-                extent_release(log, (uint32_t)first - 1);
-                log->links[i].n_extents--;
-                first = next;
-        }
+        response_cut(log, i, keep);
         return true;
 }
 
-static bool is_detached(const struct response_log *log, uint32_t i) {
-        return entry(log, i)->flags & LOG_RESPONSE_DETACHED;
+/* A detached response of which the database can never have all. */
+static bool is_lost(const struct response_log *log, uint32_t i) {
+        return entry(log, i)->flags & LOG_RESPONSE_DETACHED && log->links[i].n_extents &&
+               !response_log_bytes(log, i);
 }
 
-static bool evict_largest_head(struct response_log *log, bool detached) {
+/* Of which open responses the oldest extents may go: what the database writes back is left alone. */
+enum give {
+        GIVE_LOST,  /* what it can never have whole */
+        GIVE_PLAIN, /* these, and what it is not to have */
+        GIVE_ALL,
+};
+
+static bool may_cut(const struct response_log *log, uint32_t i, enum give give) {
+        uint32_t flags = entry(log, i)->flags;
+
+        return log->links[i].n_extents > 1 && !(flags & LOG_RESPONSE_STORED) &&
+               (give == GIVE_ALL || is_lost(log, i) ||
+                               (give == GIVE_PLAIN && !(flags & LOG_RESPONSE_DETACHED)));
+}
+
+static bool evict_largest_head(struct response_log *log, enum give give) {
         uint32_t largest = LOG_NONE;
 
         for (uint32_t i = log->list[LIST_OPEN].first; i != LOG_NONE; i = log->links[i].next)
-                if (log->links[i].n_extents > 1 && is_detached(log, i) == detached &&
-                                (largest == LOG_NONE ||
-                                                log->links[i].n_extents >
+                if (may_cut(log, i, give) &&
+                                (largest == LOG_NONE || log->links[i].n_extents >
                                                                 log->links[largest].n_extents))
                         largest = i;
-        return largest != LOG_NONE && evict_head(log, largest);
+        if (largest == LOG_NONE || !evict_head(log, largest))
+                return false;
+        /* What cannot be stored whole any more goes in large pieces: else whatever ends beside it would have
+         * to make room for each of its events. */
+        if (entry(log, largest)->flags & LOG_RESPONSE_DETACHED)
+                for (uint32_t n = log->links[largest].n_extents / 2; n && evict_head(log, largest); n--)
+                        ;
+        return true;
+}
+
+static bool is_followed(const struct response_log *log, uint32_t i) {
+        return log->followed && log->followed(log->followed_ctx, load(&entry(log, i)->req_id));
+}
+
+/* The first of a list; of those that no gateway waits for, or of all. */
+static uint32_t list_first(const struct response_log *log, enum response_list which, bool all) {
+        uint32_t i = log->list[which].first;
+
+        while (i != LOG_NONE && !all && is_followed(log, i))
+                i = log->links[i].next;
+        return i;
 }
 
 /* Of what has ended, and is in the database where it must be, the one that ended first: a kind that goes
  * last would fill the log in time, and leave nothing to whoever still reads an answer of the other. */
-static bool evict_oldest(struct response_log *log) {
-        uint32_t i = log->list[LIST_FINISHED].first, stored = log->list[LIST_DETACHED].first;
+static bool evict_oldest(struct response_log *log, bool all) {
+        uint32_t i = list_first(log, LIST_FINISHED, all), stored = list_first(log, LIST_DETACHED, all);
 
         if (i == LOG_NONE || (stored != LOG_NONE && load(&entry(log, stored)->finished_ns) <
                                                                 load(&entry(log, i)->finished_ns)))
@@ -145,17 +188,36 @@ static bool evict_oldest(struct response_log *log) {
         return true;
 }
 
-/* Finished responses first, then the oldest extents of the open one that holds most; what the database
- * does not have yet goes last, and not before it has said of all that it was given whether it has it. */
+/* What can never be stored, for its beginning is lost. */
+static bool evict_lost(struct response_log *log) {
+        uint32_t i = log->list[LIST_UNSTORED].first;
+
+        while (i != LOG_NONE && !is_lost(log, i))
+                i = log->links[i].next;
+        if (i == LOG_NONE)
+                return false;
+        evict(log, i);
+        return true;
+}
+
+/* Finished responses first, but for those whose end a gateway has not seen: before these, an open detached one
+ * gives its beginning to the database. Then the oldest extents of the open one that holds most; what the
+ * database does not have goes only while it cannot be written, and not before it has said of all that it was
+ * given whether it has it. */
 static bool make_room(struct response_log *log, uint32_t n_extents) {
         while (log->n_free_extents < n_extents) {
-                if (evict_oldest(log) || evict_largest_head(log, false))
+                if (evict_oldest(log, false) || evict_lost(log))
                         continue;
-                if (log->list[LIST_HELD].n)
+                if (!log->may_lose && response_log_gives(log))
+                        return false;
+                if (evict_largest_head(log, GIVE_LOST) || evict_oldest(log, true) ||
+                                evict_largest_head(log, GIVE_PLAIN))
+                        continue;
+                if (!log->may_lose || log->list[LIST_HELD].n)
                         return false;
                 if (log->list[LIST_UNSTORED].n)
                         evict(log, log->list[LIST_UNSTORED].first);
-                else if (!evict_largest_head(log, true))
+                else if (!evict_largest_head(log, GIVE_ALL))
                         return false;
         }
         return true;
@@ -201,16 +263,6 @@ int response_log_find(const struct response_log *log, uint64_t req_id, uint32_t 
         return log_find(&log->view, req_id, ret) ? RESPONSE_E_NONE : 0;
 }
 
-/* The first of a list whose request no gateway waits for. */
-static uint32_t list_unfollowed(const struct response_log *log, enum response_list which) {
-        uint32_t i = log->list[which].first;
-
-        while (i != LOG_NONE && log->followed &&
-                        log->followed(log->followed_ctx, load(&entry(log, i)->req_id)))
-                i = log->links[i].next;
-        return i;
-}
-
 /* An entry to write a new response into: free, else the one that was evicted longest ago, else the one
  * that finished longest ago. */
 static uint32_t entry_take(struct response_log *log) {
@@ -219,7 +271,7 @@ static uint32_t entry_take(struct response_log *log) {
         uint32_t i = log->list[LIST_FREE].first;
 
         for (int k = 0; k < 4 && i == LOG_NONE; k++)
-                i = list_unfollowed(log, lists[k]);
+                i = list_first(log, lists[k], false);
         if (i != LOG_NONE && log->links[i].list != LIST_FREE && log->links[i].list != LIST_EVICTED)
                 evict(log, i);
         return i;
@@ -259,6 +311,7 @@ int response_log_create(struct response_log *log, const struct response_head *he
         atomic_store_explicit(&r->outcome, 0, memory_order_relaxed);
         atomic_store_explicit(&r->pending, 0, memory_order_relaxed);
         atomic_store_explicit(&r->restart, 0, memory_order_relaxed);
+        atomic_store_explicit(&r->stored, 0, memory_order_relaxed);
         atomic_store_explicit(&r->finished_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&r->created_ns, head->now_ns, memory_order_relaxed);
         atomic_store_explicit(&r->id_hash, id_hash, memory_order_relaxed);
@@ -278,6 +331,7 @@ int response_log_create(struct response_log *log, const struct response_head *he
         /* SYNC(log.create): the number says that all of the above is there. */
         atomic_store_explicit(&r->req_id, head->req_id, memory_order_seq_cst);
         log->links[i].n_extents = 0;
+        log->links[i].part = false;
         list_move(log, LIST_OPEN, i);
         *ret = i;
         return 0;
@@ -368,7 +422,7 @@ static int write_event(struct response_log *log, uint32_t response, const struct
         struct log_tail before = *tail_valid(r), next = before;
         struct log_event_head head = {.len = event->len,
                         .type = event->type,
-                        .seq = before.seq + 1,
+                        .seq = r->flags & LOG_RESPONSE_STORED ? event->in_seq : before.seq + 1,
                         .in_seq = event->in_seq};
         uint64_t padded = layout_align(event->len, 8), total = sizeof(head) + padded;
         uint32_t used = before.extent == LOG_NONE ? LOG_EXTENT_DATA : before.used;
@@ -432,30 +486,6 @@ void response_log_settle(
 
 uint64_t response_log_outcome(const struct response_log *log, uint32_t response) {
         return tail_kept(entry(log, response))->outcome;
-}
-
-uint64_t response_log_bytes(const struct response_log *log, uint32_t response) {
-        const struct log_response *r = entry(log, response);
-        uint64_t first = load(&r->first);
-
-        if (!first || load(&log->extents[first - 1].start) >> 16)
-                return 0;
-        return tail_kept(r)->end;
-}
-
-void response_log_copy(const struct response_log *log, uint32_t response, uint8_t *to) {
-        const struct log_response *r = entry(log, response);
-        uint64_t at = load(&r->first), left = response_log_bytes(log, response);
-
-        while (left) {
-                const struct log_extent *e = &log->extents[at - 1];
-                uint64_t part = left < LOG_EXTENT_DATA ? left : LOG_EXTENT_DATA;
-
-                memcpy(to, e->data, part);
-                to += part;
-                left -= part;
-                at = load(&e->next);
-        }
 }
 
 void response_log_expire(struct response_log *log, uint64_t before_ns) {

@@ -15,8 +15,10 @@
  *   OPEN --restart, decide(nobody reads it), drop--> OPEN, empty
  *   OPEN --restart, decide(somebody does), append or hold(error)--> FINISHED, HELD
  *
- * What is not stored is given up last: HELD never, UNSTORED when no open response has anything else to
- * give. An open detached response loses its beginning only after that.
+ * What the database does not have is not given up as long as it can be written: of an open detached response
+ * the oldest events go there first (part, part_done), and whoever needs the room waits. While it cannot
+ * (may_lose), UNSTORED goes when no open response has anything else to give, then the beginning of an open
+ * detached one; HELD never.
  *
  * A kill between any two stores leaves either the event published with its input's seq, or not at all:
  * bytes first, then tail[] (the one that is not valid), then one store of `end` (I2).
@@ -30,7 +32,7 @@
 enum response_error {
         RESPONSE_E_KNOWN = 1, /* this input is in the log already: only to be acked */
         RESPONSE_E_NONE,      /* no such response: its head was never logged here */
-        RESPONSE_E_SPACE,     /* every extent belongs to a held response or an open one's end: wait */
+        RESPONSE_E_SPACE,     /* the database is to have something first: wait */
 };
 
 enum response_list {
@@ -54,10 +56,12 @@ struct response_log {
         struct response_link {
                 uint32_t prev, next;
                 uint32_t n_extents;
-                uint8_t list; /* enum response_list */
+                uint8_t list;   /* enum response_list */
+                bool part; /* a part of it is under way to the database */
         } *links;
         uint32_t *free_extents, n_free_extents;
         uint64_t n_evicted;
+        bool may_lose; /* the database cannot be written, or there is none */
         /* Is a gateway still waiting for this request's end? Its entry is then not given to another.
          * NULL: nobody is. */
         bool (*followed)(void *ctx, uint64_t req_id);
@@ -79,7 +83,8 @@ void response_log_close(struct response_log *log);
 int response_log_find(const struct response_log *log, uint64_t req_id, uint32_t *ret);
 /* A new open response. 0, RESPONSE_E_KNOWN, RESPONSE_E_SPACE. */
 int response_log_create(struct response_log *log, const struct response_head *head, uint32_t *ret);
-/* Appends and publishes one event; outcome 0 or LOG_OUTCOME_*: this one is the last.
+/* Appends and publishes one event; of a response that is written back (response_head.stored) in_seq is its number,
+ * for what was joined has lost some. outcome 0 or LOG_OUTCOME_*: this one is the last.
  * 0, RESPONSE_E_KNOWN (in_seq was logged, or the response is finished), RESPONSE_E_SPACE. */
 int response_log_append(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
         const void *payload, uint32_t len, uint64_t outcome, uint64_t now_ns);
@@ -90,10 +95,21 @@ int response_log_hold(struct response_log *log, uint32_t response, uint64_t in_s
 /* The database has said whether it has the response: publishes what is held; one that it has may be
  * evicted from now on. */
 void response_log_settle(struct response_log *log, uint32_t response, bool stored, uint64_t now_ns);
-/* Bytes of the events of a response, what is held included: struct log_event_head, payload, padding to 8;
- * as many times as there are events. 0: its beginning is not kept any more, or there are none. */
+/* Bytes of the events of a response that are not stored, what is held included: struct log_event_head,
+ * payload, padding to 8; as many times as there are events. 0: some are not kept any more, or there are none. */
 uint64_t response_log_bytes(const struct response_log *log, uint32_t response);
-void response_log_copy(const struct response_log *log, uint32_t response, uint8_t *to);
+/* The first n of these bytes. */
+void response_log_copy(const struct response_log *log, uint32_t response, uint64_t n, uint8_t *to);
+/* The open detached response that holds most, and whose oldest events may go to the database: how many bytes, as
+ * above. 0: there is none. */
+uint64_t response_log_part(struct response_log *log, uint32_t *ret);
+/* Is there such a response, or a part under way? */
+bool response_log_gives(const struct response_log *log);
+/* The database is writing one back: it has ended when that is done. */
+bool response_log_restoring(const struct response_log *log);
+/* These are under way; so it is no more, and with `stored` their extents are given back. */
+void response_log_part_begin(struct response_log *log, uint32_t response);
+void response_log_part_done(struct response_log *log, uint32_t response, uint64_t n, bool stored);
 /* This input says that its request runs anew; whoever comes to read it waits from now on. *ret: LOG_RESTART_ASKED, or
  * what an earlier incarnation has decided. RESPONSE_E_KNOWN: the input is in the log already. */
 int response_log_restart(struct response_log *log, uint32_t response, uint64_t in_seq, uint64_t *ret);

@@ -18,7 +18,8 @@ static int walk(struct response_log *log, uint32_t i, uint8_t *used) {
                 atomic_store_explicit(&r->pending, 0, memory_order_relaxed);
         tail = tail_kept(r);
         if (tail_valid(r)->end != load(&r->end) ||
-                        (load(&r->pending) && (tail->end != pending || !tail->outcome)))
+                        (load(&r->pending) && (tail->end != pending || !tail->outcome)) ||
+                        load(&r->stored) > tail->end)
                 return -EBADMSG;
         if (!tail->end) {
                 atomic_store_explicit(&r->first, 0, memory_order_relaxed);
@@ -84,11 +85,15 @@ static int attach_all(
         uint32_t n = 0;
         int code = 0;
 
-        for (uint32_t i = 0; i < log->shm->n_responses; i++)
+        for (uint32_t i = 0; i < log->shm->n_responses; i++) {
+                /* What the database was writing back is asked for again. */
+                if (log_is_restoring(&log->view, i))
+                        atomic_store_explicit(&entry(log, i)->req_id, 0, memory_order_seq_cst);
                 if (load(&entry(log, i)->req_id))
                         order[n++] = i;
                 else
                         response_list_push(log, LIST_FREE, i);
+        }
         response_chains_changing(log);
         for (uint64_t i = 0; i < log->shm->n_chains; i++)
                 atomic_store_explicit(log_chain(log->shm, 0) + i, 0,

@@ -28,6 +28,7 @@ void response_log_decide(struct response_log *log, uint32_t response, uint64_t d
 }
 
 void response_log_drop(struct response_log *log, uint32_t response) {
+        log->links[response].part = false; /* what is under way is of the run before */
         response_extents_release(log, response);
         response_drop_finish(entry(log, response));
 }
@@ -37,6 +38,7 @@ void response_drop_finish(struct log_response *r) {
 
         atomic_signal_fence(memory_order_seq_cst); /* not before the decision */
         atomic_store_explicit(&r->first, 0, memory_order_relaxed);
+        atomic_store_explicit(&r->stored, 0, memory_order_relaxed);
         response_tail_clear(r);
         r->head_seq = in_seq; /* as if this input had created it */
         /* SYNC(log.restart): it is empty before anybody may look. */

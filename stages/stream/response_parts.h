@@ -43,6 +43,8 @@ static inline void response_tail_clear(struct log_response *r) {
         atomic_store_explicit(&r->end, 0, memory_order_relaxed);
 }
 
+/* Gives back the extents before this one (index + 1). */
+void response_cut(struct response_log *log, uint32_t i, uint64_t keep);
 /* Gives all of its extents back. */
 void response_extents_release(struct response_log *log, uint32_t i);
 /* The last steps of a drop; each may be repeated. Its extents are given back. */

@@ -18,6 +18,7 @@
 #include "stages/stream/detached.h"
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
+#include "stages/stream/parts.h"
 #include "stages/stream/restart.h"
 
 #define EXPIRE_EVERY_NS NS_PER_S
@@ -37,9 +38,7 @@ static bool is_followed(void *ctx, uint64_t req_id) {
 
 /* The log has no room before the database has answered: the record waits. */
 static bool no_room(struct worker *w, int r) {
-        const struct stream *stream = w->stage;
-
-        if (r == RESPONSE_E_SPACE && !detached_idle(stream))
+        if (r == RESPONSE_E_SPACE && parts_make_room(w))
                 return true;
         if (r < 0 || r == RESPONSE_E_SPACE) /* attach has checked that the log is large enough */
                 worker_fail(w, "stream: the log cannot take a record", r);
@@ -222,12 +221,14 @@ static int database_begin(struct worker *w) {
                         .checked = w->topology->generation,
                         .ttl_s = s->stream.results_ttl_s,
                         .lane = w->hello.lane,
+                        .join_bytes = lookup_whole_bytes(w) / 4,
                         .expires = w->hello.lane == 0,
                         .bell = w->bells[w->hello.proc],
                         .log = w->log};
         int r;
 
         lookup_init(stream);
+        stream->log.may_lose = !has_database(options.path);
         atomic_store_explicit(&w->log->database_failed, 0, memory_order_relaxed);
         if (!has_database(options.path))
                 return 0;

@@ -46,4 +46,5 @@ struct stream {
         uint32_t n_stores; /* under way */
         struct stream_lookup lookups[STREAM_LOOKUPS_MAX], *free_lookups, *answers, **answers_end;
         uint32_t n_lookups;
+        struct stream_lookup *restoring; /* whose response is written into the log; the others wait */
 };

@@ -187,6 +187,10 @@ static const struct family families[] = {
                 {"millrace_results_stored", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
                                 COUNTER_results_stored,
                                 .help = "Results of detached requests that went to the database."},
+                {"millrace_result_parts", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
+                                COUNTER_result_parts,
+                                .help = "Parts of detached answers that went to the database before "
+                                        "their end, because the response log needed the room."},
                 {"millrace_result_store_failures", TYPE_COUNTER, SHAPE_LANE, ROLE_STREAM,
                                 COUNTER_store_failures,
                                 .help = "Times that a result could not be stored."},

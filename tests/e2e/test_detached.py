@@ -27,6 +27,13 @@ def rows(d, sql, *values):
         connection.close()
 
 
+def scrape(folder):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{folder}/metrics.sock")
+        s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
+
 def detach(client, id, prompt, **more):
     client.send(op="submit", id=id, prompt=prompt, detach=True, **more)
     event = client.wait(lambda e: e.get("id") == id)
@@ -220,11 +227,7 @@ def test_an_evicted_answer_comes_from_the_database(daemon, tmp_path):
     d = daemon(echo(lanes=1, **{"stream.response_ttl_s": 0, "telemetry.listen": f"unix:{tmp_path}/metrics.sock"}))
 
     def lookups():
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(f"{tmp_path}/metrics.sock")
-            s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
-        return sum(int(n) for n in re.findall(r"^millrace_database_lookups_total\{.*\} (\d+)", text, re.M))
+        return sum(int(n) for n in re.findall(r"^millrace_database_lookups_total\{.*\} (\d+)", scrape(tmp_path), re.M))
 
     c = d.client()
     detach(c, "j", "kept on disk")
@@ -245,6 +248,93 @@ def test_submit_detach_prints_the_id_and_result_waits(daemon, reborn):
     assert d.cli("result", "--wait", id).stdout == "later then\n"
     d = reborn(d)
     assert d.cli("result", "--wait", id).stdout == "later then\n"
+
+
+# ---- answers that are larger than the log ---------------------------------------------------------------------
+
+
+LOG = 1 << 19
+
+
+def large(seed=0):
+    """Thirty thousand words, each another one: as events they are several logs."""
+    return " ".join(f"{seed}-{n:05}" for n in range(30000))
+
+
+def small_log(**more):
+    return echo(lanes=1, **{"stream.log_bytes": LOG, "admission.max_in_flight": 8, **more})
+
+
+def parts(folder):
+    text = scrape(folder)
+    return int(re.search(r"^millrace_result_parts_total\{.*\} (\d+)", text, re.M)[1])
+
+
+def is_whole(client, id, text, after=0):
+    client.send(op="attach", id=id, after=after)
+    events = client.events(id)
+    assert events[-1]["ev"] == "done", events[-1]
+    assert check_sequence(events, after=after) == events[-1]["seq"] == 30001
+    assert text_of(events) == "".join(re.findall(r"\S+\s*", text)[after:])
+
+
+def test_an_answer_larger_than_the_log_is_kept_whole(daemon, reborn, tmp_path):
+    settings = small_log(**{"telemetry.listen": f"unix:{tmp_path}/metrics.sock"})
+    d = daemon(settings)
+    c = d.client()
+    detach(c, "j", large())
+    detach(c, "k", large(1))
+    assert completed(c, "j")["text"] == large() and completed(c, "k")["text"] == large(1)
+    assert parts(tmp_path) > 4
+    assert rows(d, "SELECT id, count(*), max(ord) FROM events JOIN responses ON n = response GROUP BY n") == [
+        ("j", 30001, 30001), ("k", 30001, 30001)]
+    for after in (0, 1, 12345, 29999, 30000):
+        is_whole(d.client(), "j", large(), after)
+    again = d.client().submit("k", prompt=large(1), detach=False, stream=False)
+    assert text_of(again) == large(1) and again[-1]["ev"] == "done"
+    d = reborn(d, settings)
+    is_whole(d.client(), "k", large(1), 777)
+    assert d.cli("result", "j").stdout == large() + "\n"
+
+
+@pytest.mark.parametrize("point", ["in_transaction", "after_transaction", "log_written"])
+def test_stream_killed_while_it_stores_a_part_loses_none(daemon, point):
+    d = daemon(small_log(), env={"MILLRACE_FAULT": f"stream:{point}:kill:count=3"})
+    c = d.client()
+    detach(c, "j", large())
+    assert completed(c, "j")["text"] == large()
+    assert d.place("stream")["restarts"] == 3
+    assert rows(d, "SELECT count(*), max(ord) FROM events") == [(30001, 30001)]
+    is_whole(d.client(), "j", large())
+
+
+def test_a_job_of_which_parts_are_stored_runs_anew(daemon):
+    d = daemon(small_log(), env={"MILLRACE_FAULT": "inference:between_tokens:kill:match=0-20000:count=2"})
+    c = d.client()
+    detach(c, "j", large())
+    wait_for("its end", lambda: result(c, "j")["status"] not in ("queued", "running"))
+    assert result(c, "j")["text"] == large()
+    assert d.place("inference")["restarts"] == 2
+    assert rows(d, "SELECT count(*), max(ord) FROM events") == [(30001, 30001)]
+    is_whole(d.client(), "j", large(), 5)
+
+
+def test_others_are_answered_beside_an_answer_larger_than_the_log(daemon):
+    d = daemon(small_log())
+    c = d.client()
+    detach(c, "j", large())
+    for n in range(50):
+        assert text_of(c.submit(f"beside-{n}", prompt=f"beside it {n}")) == f"beside it {n}"
+    assert completed(c, "j")["text"] == large()
+
+
+def test_while_the_database_cannot_be_written_answers_go_on(daemon):
+    d = daemon(small_log(), env={"MILLRACE_FAULT": "stream:in_transaction:enospc:count=20"})
+    c = d.client()
+    detach(c, "j", large())
+    wait_for("the failure", lambda: d.status()["state"] == "degraded")
+    assert text_of(c.submit("plain", prompt="goes on")) == "goes on"
+    wait_for("its end", lambda: result(c, "j").get("status") != "running")
 
 
 # ---- deaths --------------------------------------------------------------------------------------------------

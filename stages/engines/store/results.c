@@ -60,6 +60,38 @@ int results_put_event(struct store *store, int64_t row, const struct results_eve
         return done(s, sqlite3_step(s));
 }
 
+int results_cut(struct store *store, int64_t row, uint64_t last_ord) {
+        struct sqlite3_stmt *s = store_statement(store, SQL_EVENT_CUT);
+
+        if (!s)
+                return STORE_E_FAILED;
+        sqlite3_bind_int64(s, 1, row);
+        sqlite3_bind_int64(s, 2, (int64_t)last_ord);
+        return done(s, sqlite3_step(s));
+}
+
+int results_forget_open(struct store *store, uint32_t lane, uint64_t generation) {
+        static const enum store_sql steps[] = {
+                        SQL_RESULT_OPEN, SQL_RESULT_FORGET_EVENTS, SQL_RESULT_FORGET};
+
+        for (int i = 0; i < 3; i++) {
+                struct sqlite3_stmt *s = store_statement(store, steps[i]);
+                int code;
+
+                if (!s)
+                        return STORE_E_FAILED;
+                sqlite3_bind_int64(s, 1, lane);
+                sqlite3_bind_int64(s, 2, (int64_t)generation);
+                code = sqlite3_step(s);
+                sqlite3_reset(s);
+                if (steps[i] == SQL_RESULT_OPEN && code == SQLITE_DONE)
+                        return 0; /* nothing: then it is not written to either */
+                if (code != SQLITE_DONE && code != SQLITE_ROW)
+                        return STORE_E_FAILED;
+        }
+        return 0;
+}
+
 /* ---- finding ---- */
 
 int results_find(struct store *store, struct results_text tenant, struct results_text id,
@@ -83,6 +115,22 @@ int results_find(struct store *store, struct results_text tenant, struct results
         }
         sqlite3_reset(s);
         return code == SQLITE_ROW ? 0 : code == SQLITE_DONE ? STORE_E_NONE : STORE_E_FAILED;
+}
+
+int results_size(struct store *store, int64_t row, uint64_t *ret_n, uint64_t *ret_bytes) {
+        struct sqlite3_stmt *s = store_statement(store, SQL_RESULT_SIZE);
+        int code;
+
+        if (!s)
+                return STORE_E_FAILED;
+        sqlite3_bind_int64(s, 1, row);
+        code = sqlite3_step(s);
+        if (code == SQLITE_ROW) {
+                *ret_n = (uint64_t)sqlite3_column_int64(s, 0);
+                *ret_bytes = (uint64_t)sqlite3_column_int64(s, 1);
+        }
+        sqlite3_reset(s);
+        return code == SQLITE_ROW ? 0 : STORE_E_FAILED;
 }
 
 int results_events(struct store *store, int64_t row,

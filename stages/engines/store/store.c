@@ -33,6 +33,9 @@ static const char schema[] =
                 "PRAGMA application_id = " NUMBER(APPLICATION) ";"
                 "PRAGMA user_version = " NUMBER(VERSION) ";";
 
+/* Begun, and nobody knows of it any more: a request's number says which memory it was of. */
+#define OPEN_OF_OTHERS "outcome = 0 AND (lane = ?1 OR (req_id >> 44 & 1048575) <> ?2)"
+
 static const char *const texts[STORE_SQL_N] = {
                 [SQL_BEGIN] = "BEGIN IMMEDIATE",
                 [SQL_COMMIT] = "COMMIT",
@@ -40,19 +43,28 @@ static const char *const texts[STORE_SQL_N] = {
                 [SQL_PROBE] = "UPDATE state SET value = value + 1 WHERE name = 'probe'",
                 [SQL_RESULT_PUT] = "INSERT INTO responses (req_id, tenant, id, lane, outcome, digest_hi,"
                                    " digest_lo, finished_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-                                   " ON CONFLICT DO NOTHING",
+                                   " ON CONFLICT DO UPDATE SET outcome = ?5, finished_ms = ?8"
+                                   " WHERE outcome = 0",
                 [SQL_RESULT_ROW] = "SELECT n FROM responses WHERE req_id = ?1 AND tenant = ?2"
                                    " AND id = ?3",
                 [SQL_RESULT_FIND] = "SELECT n, req_id, lane, outcome, digest_hi, digest_lo, finished_ms"
-                                    " FROM responses WHERE tenant = ?1 AND id = ?2"
+                                    " FROM responses WHERE tenant = ?1 AND id = ?2 AND outcome <> 0"
                                     " ORDER BY n DESC LIMIT 1",
+                [SQL_RESULT_SIZE] = "SELECT count(*), sum(length(record)) FROM events"
+                                    " WHERE response = ?1",
+                [SQL_RESULT_OPEN] = "SELECT 1 FROM responses WHERE " OPEN_OF_OTHERS " LIMIT 1",
+                [SQL_RESULT_FORGET_EVENTS] = "DELETE FROM events WHERE response IN"
+                                             " (SELECT n FROM responses WHERE " OPEN_OF_OTHERS ")",
+                [SQL_RESULT_FORGET] = "DELETE FROM responses WHERE " OPEN_OF_OTHERS,
                 [SQL_RESULT_IDS] = "SELECT tenant, id FROM responses",
                 [SQL_RESULT_EXPIRE_EVENTS] = "DELETE FROM events WHERE response IN (SELECT n FROM"
-                                             " responses WHERE finished_ms < ?1"
+                                             " responses WHERE finished_ms < ?1 AND outcome <> 0"
                                              " ORDER BY finished_ms, n LIMIT ?2)",
                 [SQL_RESULT_EXPIRE] = "DELETE FROM responses WHERE n IN (SELECT n FROM responses"
-                                      " WHERE finished_ms < ?1 ORDER BY finished_ms, n LIMIT ?2)",
-                [SQL_EVENT_PUT] = "INSERT INTO events VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                                      " WHERE finished_ms < ?1 AND outcome <> 0 ORDER BY finished_ms, n LIMIT ?2)",
+                [SQL_EVENT_PUT] = "INSERT INTO events VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
+                                  " SET type = ?3, record = ?4",
+                [SQL_EVENT_CUT] = "DELETE FROM events WHERE response = ?1 AND ord > ?2",
                 [SQL_EVENTS] = "SELECT ord, type, record FROM events WHERE response = ?1 ORDER BY ord",
 };
 

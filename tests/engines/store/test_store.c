@@ -150,7 +150,7 @@ static int put(uint64_t req_id, const char *id, int64_t finished_ms, uint64_t n_
         struct results_response response = {.req_id = req_id,
                         .tenant = {"local", 5},
                         .id = {id, (uint32_t)strlen(id)},
-                        .outcome = req_id,
+                        .outcome = req_id + 1,
                         .digest = {req_id, UINT64_MAX},
                         .finished_ms = finished_ms};
         int64_t row;
@@ -196,6 +196,94 @@ START_TEST(storing_again_changes_nothing) {
         ck_assert_uint_eq(response.req_id, 1ull << 63 | 7);
         ck_assert_uint_eq(response.digest[1], UINT64_MAX);
         ck_assert_uint_eq(found("b", &response), 0);
+}
+END_TEST
+
+/* A response that has not ended, or its end: events [first, last]. */
+static void put_part(uint64_t req_id, uint64_t outcome, const char *record, uint64_t first, uint64_t last) {
+        struct results_response response = {.req_id = req_id,
+                        .tenant = {"local", 5},
+                        .id = {"a", 1},
+                        .lane = 3,
+                        .outcome = outcome,
+                        .finished_ms = 1000};
+        int64_t row;
+
+        ck_assert_int_eq(results_put(&store, &response, &row), 0);
+        for (uint64_t ord = first; ord <= last; ord++)
+                ck_assert_int_eq(results_put_event(&store, row,
+                                                 &(struct results_event){.ord = ord,
+                                                                 .type = 2,
+                                                                 .record = record,
+                                                                 .len = 1}),
+                                0);
+        if (outcome)
+                ck_assert_int_eq(results_cut(&store, row, last), 0);
+}
+
+static int collect_event(void *ctx, const struct results_event *event) {
+        strncat(ctx, event->record, event->len);
+        return 0;
+}
+
+static void texts_are(const char *expected) {
+        struct results_response response;
+        char text[64] = "";
+        uint64_t n, bytes;
+        int64_t row;
+
+        ck_assert_int_eq(results_find(&store, (struct results_text){"local", 5},
+                                         (struct results_text){"a", 1}, &response, &row),
+                        0);
+        ck_assert_int_eq(results_events(&store, row, collect_event, text), 0);
+        ck_assert_str_eq(text, expected);
+        ck_assert_int_eq(results_size(&store, row, &n, &bytes), 0);
+        ck_assert_uint_eq(n, strlen(expected));
+        ck_assert_uint_eq(bytes, strlen(expected));
+}
+
+START_TEST(parts_are_found_when_their_end_is_there) {
+        struct results_response response;
+        uint32_t n;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        put_part(7, 0, "p", 1, 4);
+        put_part(7, 0, "q", 5, 6);
+        ck_assert_uint_eq(found("a", &response), 0);
+        ck_assert_int_eq(results_expire(&store, 5000, 10, &n), 0);
+        ck_assert_uint_eq(n, 0); /* it runs */
+        put_part(7, 1, "r", 7, 8);
+        texts_are("ppppqqrr");
+        put_part(7, 1, "r", 7, 8);
+        texts_are("ppppqqrr");
+}
+END_TEST
+
+START_TEST(another_run_replaces_the_parts_of_the_one_before) {
+        ck_assert_int_eq(open_with(true, 1), 0);
+        put_part(7, 0, "p", 1, 6);
+        put_part(7, 0, "q", 1, 3);
+        put_part(7, 2, "r", 4, 4);
+        texts_are("qqqr");
+}
+END_TEST
+
+START_TEST(what_was_begun_in_other_memory_is_forgotten) {
+        uint64_t mine = 5ull << 44;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        put_part(mine | 1, 0, "p", 1, 3); /* lane 3 */
+        ck_assert_int_eq(results_forget_open(&store, 2, 5), 0);
+        put_part(mine | 1, 1, "q", 4, 4);
+        texts_are("pppq");
+        put_part(mine | 2, 0, "p", 1, 3);
+        ck_assert_int_eq(results_forget_open(&store, 3, 5), 0); /* its log is new */
+        put_part(mine | 2, 1, "q", 4, 4);
+        texts_are("q");
+        put_part(mine | 3, 0, "p", 1, 3);
+        ck_assert_int_eq(results_forget_open(&store, 2, 6), 0);
+        put_part(mine | 3, 1, "q", 4, 4);
+        texts_are("q");
 }
 END_TEST
 
@@ -265,6 +353,9 @@ int main(void) {
         tcase_add_test(tc, the_database_of_another_program_or_version_is_left_alone);
         tcase_add_test(tc, the_file_and_its_log_are_for_their_owner_alone);
         tcase_add_test(tc, storing_again_changes_nothing);
+        tcase_add_test(tc, parts_are_found_when_their_end_is_there);
+        tcase_add_test(tc, another_run_replaces_the_parts_of_the_one_before);
+        tcase_add_test(tc, what_was_begun_in_other_memory_is_forgotten);
         tcase_add_test(tc, the_newest_response_of_an_id_counts_and_a_number_may_come_again);
         tcase_add_test(tc, what_is_old_is_forgotten_with_its_events);
         suite_add_tcase(suite, tc);

@@ -172,6 +172,66 @@ START_TEST(a_stored_response_is_read_by_who_asked_and_by_who_came_meanwhile) {
 }
 END_TEST
 
+/* "onetwothree!" as numbers 1 to 4 in one delta, then the end. */
+static uint32_t joined(uint64_t number, const struct record *stored) {
+        struct record delta = {.has = HAS(text) | HAS(cuts),
+                        .text = {"onetwothree!", 12},
+                        .cuts = {"\3\3\5\1", 4}};
+        uint32_t response = rig_response(&rig, 0, number, stored);
+
+        rig.lane[0].log->responses[response].flags |= LOG_RESPONSE_DETACHED;
+        rig_log(&rig, 0, response, RECORD_DELTA, 4, &delta, 0);
+        rig_done(&rig, 0, response, 5);
+        return response;
+}
+
+static void attach_after(unsigned char after) {
+        unsigned char frame[] = "\x83\xa2op\xa6" "attach\xa2id\xa1" "a\xa5" "after\x00";
+
+        frame[sizeof(frame) - 2] = after;
+        rig_send(&client, frame, sizeof(frame) - 1);
+}
+
+START_TEST(what_was_joined_is_told_apart_again) {
+        static const char *const texts[] = {"onetwothree!", "twothree!", "three!", "!"};
+        struct record stored = {.has = HAS(id) | HAS(tenant), .id = {"a", 1}, .tenant = {"local", 5}};
+
+        joined(77, &stored);
+        for (unsigned char after = 0; after < 4; after++) {
+                const msgpack_object *event;
+
+                attach_after(after);
+                event = rig_expect(&rig, &client, "delta");
+                ck_assert(rig_is(event, "text", texts[after]));
+                ck_assert_uint_eq(rig_u64(event, "first"), after + 1u);
+                ck_assert_uint_eq(rig_u64(event, "seq"), 4);
+                ck_assert_uint_eq(rig_u64(rig_expect(&rig, &client, "done"), "seq"), 5);
+        }
+        attach_after(4);
+        rig_expect(&rig, &client, "done");
+        rig_say(&client, "op", "result", "id", "a", NULL);
+        ck_assert(rig_is(rig_expect(&rig, &client, "result"), "text", "onetwothree!"));
+}
+END_TEST
+
+START_TEST(an_answer_whose_beginning_only_the_database_has_is_asked_for) {
+        struct record stored = {.has = HAS(id) | HAS(tenant), .id = {"a", 1}, .tenant = {"local", 5}};
+        uint32_t response = joined(77, &stored);
+        struct log_shm *log = rig.lane[0].log;
+        uint64_t number, first = atomic_load(&log->responses[response].first);
+
+        mark_stored("a");
+        atomic_store(&log_extents(log)[first - 1].start, 5000ull << 16);
+        rig_say(&client, "op", "result", "id", "a", NULL);
+        number = asked_for("a");
+        ck_assert_uint_ne(number, 0);
+        rig.lane[0].silent = true;
+        joined(number, &stored);
+        answer(number, RECORD_NOTICE, 0);
+        ck_assert(rig_is(rig_expect(&rig, &client, "result"), "text", "onetwothree!"));
+}
+END_TEST
+
 START_TEST(detached_work_needs_a_database_that_works) {
         static const char detach[] =
                         "\x84\xa2op\xa6submit\xa2id\xa1" "d\xa6prompt\xa1x\xa6" "detach\xc3";
@@ -200,6 +260,8 @@ int main(void) {
         tcase_add_test(all, a_client_that_leaves_takes_its_questions_along);
         tcase_add_test(all, an_answer_to_a_dead_gateway_is_nobodys);
         tcase_add_test(all, a_stored_response_is_read_by_who_asked_and_by_who_came_meanwhile);
+        tcase_add_test(all, what_was_joined_is_told_apart_again);
+        tcase_add_test(all, an_answer_whose_beginning_only_the_database_has_is_asked_for);
         tcase_add_test(all, detached_work_needs_a_database_that_works);
         suite_add_tcase(suite, all);
         SRunner *runner = srunner_create(suite);

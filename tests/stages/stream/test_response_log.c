@@ -504,7 +504,7 @@ static void expect_copy(const struct rig *rig, uint64_t req_id, uint32_t respons
 
         ck_assert_ptr_nonnull(copy);
         ck_assert_uint_eq(bytes, n_events * (sizeof(struct log_event_head) + layout_align(len, 8)));
-        response_log_copy(&rig->log, response, copy);
+        response_log_copy(&rig->log, response, bytes, copy);
         for (uint32_t i = 1; i <= n_events; i++) {
                 struct log_event_head head;
 
@@ -606,6 +606,178 @@ START_TEST(a_log_full_of_held_responses_waits_for_the_database) {
 }
 END_TEST
 
+/* ---- parts ------------------------------------------------------------------------------------- */
+
+/* Everything that the database has been given, and reads back as one stream of events. */
+struct given {
+        uint8_t bytes[4u << 20];
+        uint64_t n;
+};
+static struct given given;
+
+static void give(struct rig *rig, uint32_t response, uint64_t bytes) {
+        ck_assert_uint_le(given.n + bytes, sizeof(given.bytes));
+        response_log_copy(&rig->log, response, bytes, given.bytes + given.n);
+        given.n += bytes;
+}
+
+static void expect_given(uint64_t req_id, uint32_t n_events, uint32_t len) {
+        uint64_t at = 0;
+
+        for (uint32_t i = 1; i <= n_events; i++) {
+                struct log_event_head head;
+
+                memcpy(&head, given.bytes + at, sizeof(head));
+                ck_assert_uint_eq(head.seq, i);
+                ck_assert_uint_eq(head.len, len);
+                at += sizeof(head);
+                ck_assert(pattern_is(given.bytes + at, req_id, i, len));
+                at += layout_align(len, 8);
+        }
+        ck_assert_uint_eq(at, given.n);
+}
+
+/* An open detached response that fills the log. How many events it has. */
+static uint32_t filled(struct rig *rig, uint64_t req_id, uint32_t len, uint32_t *ret) {
+        uint32_t n = 0;
+
+        given.n = 0;
+        *ret = rig_create(rig, req_id, 1, true);
+        while (rig_append(rig, req_id, 2 + n, len, 0) == 0)
+                n++;
+        ck_assert_uint_gt(n, 10);
+        return n;
+}
+
+START_TEST(without_a_database_a_detached_response_loses_its_beginning_too) {
+        struct rig rig = rig_new(SMALL);
+        struct log_cursor cursor;
+        uint32_t response, n = filled(&rig, 7, 5000, &response);
+
+        rig.log.may_lose = true;
+        ck_assert_int_eq(rig_append(&rig, 7, 2 + n, 5000, 0), 0);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), LOG_E_GONE);
+        ck_assert_uint_eq(response_log_bytes(&rig.log, response), 0);
+        ck_assert_uint_eq(response_log_part(&rig.log, &response), 0);
+        rig.log.may_lose = false; /* it can never be stored: so it may lose more */
+        ck_assert_int_eq(rig_append(&rig, 7, 3 + n, 20000, 0), 0);
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_part_is_given_back_only_when_it_is_stored) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response, n = filled(&rig, 7, 500, &response), which;
+        uint64_t bytes = response_log_part(&rig.log, &which);
+        struct log_cursor cursor;
+
+        ck_assert_uint_eq(which, response);
+        ck_assert_uint_gt(bytes, 0);
+        response_log_part_begin(&rig.log, response);
+        ck_assert_uint_eq(response_log_part(&rig.log, &which), 0); /* one at a time */
+        ck_assert_int_eq(rig_append(&rig, 7, 2 + n, 500, 0), RESPONSE_E_SPACE);
+        response_log_part_done(&rig.log, response, bytes, false);
+        ck_assert_int_eq(rig_append(&rig, 7, 2 + n, 500, 0), RESPONSE_E_SPACE);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), 0);
+        ck_assert_uint_eq(response_log_part(&rig.log, &which), bytes);
+        response_log_part_begin(&rig.log, response);
+        response_log_part_done(&rig.log, response, bytes, true);
+        ck_assert_int_eq(rig_append(&rig, 7, 2 + n, 500, 0), 0);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, 0, &cursor), LOG_E_GONE);
+        ck_assert_int_eq(log_open(&rig.view, 7, response, n, &cursor), 0);
+        expect_event(&rig, &cursor, n + 1, 500);
+        ck_assert(!log_has_beginning(&rig.view, response));
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(parts_and_the_rest_are_all_of_the_answer_whatever_the_length_of_events) {
+        static const uint32_t lens[] = {8, 500, LOG_EXTENT_DATA - 24, 5000, 20000, 100000};
+
+        for (unsigned k = 0; k < sizeof(lens) / sizeof(lens[0]); k++) {
+                struct rig rig = rig_new(3 * SMALL);
+                uint32_t response = rig_create(&rig, 7, 1, true), which, n = 0, n_parts = 0;
+                uint64_t in = 2, bytes;
+
+                given.n = 0;
+                while (n_parts < 4) {
+                        if (rig_append(&rig, 7, in, lens[k], 0) == 0) {
+                                in++;
+                                n++;
+                                continue;
+                        }
+                        bytes = response_log_part(&rig.log, &which);
+                        ck_assert_uint_gt(bytes, 0);
+                        give(&rig, response, bytes);
+                        response_log_part_begin(&rig.log, response);
+                        if (n_parts % 2)
+                                rig_attach(&rig); /* killed before it heard: it is given again */
+                        if (n_parts % 2) {
+                                given.n -= bytes;
+                                bytes = response_log_part(&rig.log, &which);
+                                give(&rig, response, bytes);
+                        }
+                        response_log_part_done(&rig.log, response, bytes, true);
+                        rig_attach(&rig);
+                        n_parts++;
+                }
+                ck_assert_int_eq(rig_hold(&rig, 7, in, lens[k]), 0);
+                rig_attach(&rig);
+                give(&rig, response, response_log_bytes(&rig.log, response));
+                expect_given(7, n + 1, lens[k]);
+                response_log_settle(&rig.log, response, true, 1);
+                ck_assert_int_eq(state_of(&rig, 7), LOG_FINISHED);
+                rig_close(&rig);
+        }
+}
+END_TEST
+
+START_TEST(an_answer_that_begins_anew_has_nothing_stored) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t response, n = filled(&rig, 7, 500, &response), which;
+        uint64_t bytes = response_log_part(&rig.log, &which), decision;
+
+        response_log_part_begin(&rig.log, response);
+        response_log_part_done(&rig.log, response, bytes, true);
+        bytes = response_log_part(&rig.log, &which);
+        response_log_part_begin(&rig.log, response);
+        ck_assert_int_eq(response_log_restart(&rig.log, response, 1000 + n, &decision), 0);
+        response_log_decide(&rig.log, response, LOG_RESTART_DROP);
+        response_log_drop(&rig.log, response);
+        ck_assert_int_eq(rig_append(&rig, 7, 2000 + n, 500, 0), 0);
+        ck_assert_uint_eq(response_log_bytes(&rig.log, response), 24 + 504);
+        rig_attach(&rig);
+        give(&rig, response, response_log_bytes(&rig.log, response));
+        expect_given(7, 1, 500);
+        ck_assert(log_has_beginning(&rig.view, response));
+        rig_close(&rig);
+}
+END_TEST
+
+START_TEST(what_is_written_back_half_way_is_forgotten_by_a_successor) {
+        struct rig rig = rig_new(SMALL);
+        struct response_head head = {.req_id = 9,
+                        .id = "id-9",
+                        .id_len = 4,
+                        .tenant = "local",
+                        .tenant_len = 5,
+                        .detached = true,
+                        .stored = true};
+        uint32_t response;
+
+        ck_assert_int_eq(response_log_create(&rig.log, &head, &response), 0);
+        ck_assert_int_eq(rig_append(&rig, 9, 1, 20000, 0), 0);
+        ck_assert(response_log_restoring(&rig.log) && log_is_restoring(&rig.view, response));
+        ck_assert_uint_eq(response_log_part(&rig.log, &response), 0);
+        rig_attach(&rig);
+        ck_assert(!response_log_restoring(&rig.log));
+        ck_assert_int_eq(state_of(&rig, 9), LOG_FREE);
+        ck_assert_uint_eq(rig.log.n_free_extents, rig.view.n_extents);
+        ck_assert_int_eq(log_find_id(&rig.view, "local", 5, "id-9", 4, &response), LOG_E_NONE);
+        rig_close(&rig);
+}
+END_TEST
+
 /* ---- attach ------------------------------------------------------------------------------------ */
 
 START_TEST(a_successor_goes_on_where_the_log_stands) {
@@ -694,6 +866,11 @@ int main(void) {
         tcase_add_test(holding, a_successor_finds_what_is_held);
         tcase_add_test(holding, what_is_held_is_never_evicted_and_what_is_not_stored_last);
         tcase_add_test(holding, a_log_full_of_held_responses_waits_for_the_database);
+        tcase_add_test(holding, without_a_database_a_detached_response_loses_its_beginning_too);
+        tcase_add_test(holding, a_part_is_given_back_only_when_it_is_stored);
+        tcase_add_test(holding, parts_and_the_rest_are_all_of_the_answer_whatever_the_length_of_events);
+        tcase_add_test(holding, an_answer_that_begins_anew_has_nothing_stored);
+        tcase_add_test(holding, what_is_written_back_half_way_is_forgotten_by_a_successor);
         tcase_add_test(attach, a_successor_goes_on_where_the_log_stands);
         tcase_add_test(attach, a_successor_evicts_in_the_same_order);
         tcase_add_test(attach, no_extent_is_lost_over_many_lives);
