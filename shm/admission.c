@@ -187,3 +187,23 @@ int admission_find_id(const struct admission_view *view, const char *tenant, uin
         }
         return ADMISSION_E_NONE;
 }
+
+static bool slot_copy(const struct admission_slot *slot, uint64_t req_id, struct admission_slot *ret) {
+        /* SYNC(admission.claim): open, so that everything it says is there; looked at again below. */
+        if (atomic_load_explicit(&slot->req_id, memory_order_relaxed) != req_id ||
+                        atomic_load_explicit(&slot->state, memory_order_seq_cst) != ADMISSION_OPEN)
+                return false;
+        memcpy(ret, (const void *)slot, sizeof(*ret));
+        layout_seqlock_fence();
+        return atomic_load_explicit(&slot->req_id, memory_order_relaxed) == req_id &&
+               atomic_load_explicit(&slot->state, memory_order_seq_cst) == ADMISSION_OPEN &&
+               ret->id_len <= ADMISSION_ID_MAX && ret->tenant_len <= ADMISSION_TENANT_MAX;
+}
+
+int admission_find_request(const struct admission_view *view, uint64_t req_id,
+                struct admission_slot *ret) {
+        for (uint32_t i = 0; i < view->n_slots; i++)
+                if (slot_copy(&view->shm->slots[i], req_id, ret))
+                        return 0;
+        return ADMISSION_E_NONE;
+}

@@ -95,6 +95,9 @@ struct admission_view {
 int admission_view_init(struct admission_view *view, const void *map, uint64_t map_bytes);
 /* Flags of a followed response: 0 or ADMISSION_E_NONE. seq_cst loads. */
 int follow_get(const struct admission_view *view, uint64_t req_id, uint64_t *ret_flags);
+/* A private copy of the open slot of a request; its writer may be changing it. 0 or ADMISSION_E_NONE. */
+int admission_find_request(
+        const struct admission_view *view, uint64_t req_id, struct admission_slot *ret);
 /* The slot with this id in state CLAIMING or OPEN or CLOSING: 0 or ADMISSION_E_NONE. */
 int admission_find_id(const struct admission_view *view, const char *tenant, uint32_t tenant_len,
         const char *id, uint32_t id_len, uint32_t *ret_slot);

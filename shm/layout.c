@@ -58,7 +58,7 @@ static const uint64_t facts[] = {
         AT(slab_version, in_seq), AT(slab_version, count), AT(slab_version, out_ord),
         AT(slab_version, done), AT(slab_version, ext_off), AT(slab_version, state),
         AT(slab_slot_shm, pay_off), AT(slab_slot_shm, t0), AT(slab_slot_shm, strikes),
-        AT(slab_shm, active), AT(slab_shm, slots),
+        AT(slab_shm, active), AT(slab_shm, aside), AT(slab_shm, slots),
         /* admission and arena */
         MAGIC_ADMISSION, ADMISSION_ID_MAX, ADMISSION_TENANT_MAX, ADMISSION_WAYS,
         FOLLOW_READER, sizeof(struct admission_slot), sizeof(struct follow_bucket),

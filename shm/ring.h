@@ -218,8 +218,13 @@ void ring_rx_close(struct ring_rx *rx);
 int ring_rx_peek(struct ring_rx *rx, const struct ring_msg **ret);
 /* The peeked record is mine now: rd moves on. CLAIMED and `active` are stored first (I3). */
 void ring_rx_take(struct ring_rx *rx);
+/* A record is at hand: one that was peeked and is looked into before it is taken, or one that another
+ * handler slice goes on with. */
+void ring_rx_active(struct ring_rx *rx, uint64_t seq);
 /* The handler slice is over: nothing is at hand. */
 void ring_rx_idle(struct ring_rx *rx);
+/* The newest record in [tail, head) that has a strike and is not acked; 0: there is none. */
+uint64_t ring_rx_struck(const struct ring_rx *rx);
 /* seq (taken before) is finished; any order. Comes after the commit of its outputs (release). */
 void ring_rx_ack(struct ring_rx *rx, uint64_t seq);
 bool ring_rx_is_acked(const struct ring_rx *rx, uint64_t seq);

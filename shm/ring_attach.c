@@ -103,7 +103,7 @@ static void rx_blame(struct ring_rx *rx, bool blame) {
         uint32_t strikes = ring_state_strikes(word);
 
         ring_rx_idle(rx);
-        if (!blame || seq - rx->tail >= rx->head - rx->tail || ring_state_of(word) != RING_CLAIMED)
+        if (!blame || seq - rx->tail >= rx->head - rx->tail || ring_state_of(word) == RING_ACKED)
                 return;
         strikes += strikes < RING_STRIKES_MAX;
         ring_state_store(rx, seq,

@@ -96,15 +96,29 @@ void ring_rx_take(struct ring_rx *rx) {
         ring_state_store(rx, rx->rd,
                         ring_state_pack(rx->rd, ring_state_emitted(word), ring_state_strikes(word),
                                         RING_CLAIMED));
-        atomic_store_explicit(&rx->map.cons->active, rx->rd, memory_order_release);
-        atomic_signal_fence(memory_order_seq_cst);
+        ring_rx_active(rx, rx->rd);
         rx->pos += ring_align(rx->msg.len);
         rx->rd++;
         rx->peeked = 0;
 }
 
+void ring_rx_active(struct ring_rx *rx, uint64_t seq) {
+        atomic_store_explicit(&rx->map.cons->active, seq, memory_order_release);
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
 void ring_rx_idle(struct ring_rx *rx) {
         atomic_store_explicit(&rx->map.cons->active, 0, memory_order_release);
+}
+
+uint64_t ring_rx_struck(const struct ring_rx *rx) {
+        for (uint64_t seq = rx->head; seq != rx->first; seq--) {
+                uint64_t word = ring_state_load(rx, seq - 1);
+
+                if (ring_state_of(word) == RING_CLAIMED && ring_state_strikes(word) > 0)
+                        return seq - 1;
+        }
+        return 0;
 }
 
 void ring_rx_advance(struct ring_rx *rx) {

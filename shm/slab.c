@@ -248,3 +248,8 @@ void slab_active(struct slab *slab, uint32_t slot) {
                         memory_order_release);
         atomic_signal_fence(memory_order_seq_cst);
 }
+
+void slab_aside(struct slab_shm *shm, uint32_t thread, uint64_t req_id) {
+        atomic_store_explicit(&shm->aside[thread], req_id, memory_order_release);
+        atomic_signal_fence(memory_order_seq_cst);
+}

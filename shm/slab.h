@@ -20,6 +20,7 @@
 
 #define SLAB_UNIT 1024u
 #define SLAB_STATE_BYTES 160u
+#define SLAB_ASIDE 2u /* threads that work on requests beside the loop */
 #define SLAB_VOID 0u
 #define SLAB_NONE UINT32_MAX
 
@@ -54,6 +55,8 @@ struct slab_shm {
         uint64_t magic, layout;
         uint32_t n_slots, n_units;
         alignas(LAYOUT_SEPARATION) mr_au64 active; /* slot index + 1 at hand, 0 = none */
+        /* W: a thread of the stage's each.  The request at hand there, 0 = none. */
+        alignas(LAYOUT_SEPARATION) mr_au64 aside[SLAB_ASIDE];
         alignas(LAYOUT_SEPARATION) struct slab_slot_shm slots[];
 };
 
@@ -90,7 +93,7 @@ struct slab {
 /* Attach, restartable anywhere: voids every tag > tx->committed, acks in `rx` (n_rx rings, may be
  * 0) what the live versions contain, rebuilds the private view, frees done slots whose inputs are
  * acked and whose outputs the consumer has passed (slab_sweep). All inputs of one request come
- * through one of these rings. `blame`: the slot at hand gets a strike. Run after ring_tx_attach and
+ * through one of these rings. `blame`: the slots at hand get a strike. Run after ring_tx_attach and
  * ring_rx_attach, before the first peek. 0, -EPROTO, -EBADMSG, -ENOMEM. */
 int slab_attach(struct slab *slab, void *map, uint64_t map_bytes, const struct ring_tx *tx,
         struct ring_rx *const *rx, uint32_t n_rx, bool blame);
@@ -129,3 +132,5 @@ static inline uint64_t slab_strikes(const struct slab *slab, uint32_t slot) {
 }
 /* Whom a crash in the next handler slice is blamed on; SLAB_NONE: nobody. */
 void slab_active(struct slab *slab, uint32_t slot);
+/* The same for a thread beside the loop, whose request may have left its slot meanwhile; 0: nobody. */
+void slab_aside(struct slab_shm *shm, uint32_t thread, uint64_t req_id);

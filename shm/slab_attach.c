@@ -127,17 +127,32 @@ static void ack_contained(const struct slab *slab, struct ring_rx *rx) {
         }
 }
 
-/* Cleared first: a crash in recovery itself must not strike the slot again. */
-static void strike(struct slab *slab, bool blame) {
-        uint64_t slot = atomic_load_explicit(&slab->shm->active, memory_order_relaxed) - 1;
+static void strike_slot(struct slab *slab, uint64_t slot, bool blame) {
         mr_au64 *strikes;
 
-        slab_active(slab, SLAB_NONE);
         if (!blame || slot >= slab->n_slots || slab->slots[slot].live == SLAB_NONE)
                 return;
         strikes = &slab->shm->slots[slot].strikes;
         atomic_store_explicit(strikes, atomic_load_explicit(strikes, memory_order_relaxed) + 1,
                         memory_order_release);
+}
+
+/* Cleared first: a crash in recovery itself must not strike a slot again. Whether it was the loop or a
+ * thread that crashed nobody knows: each has what it had at hand blamed, and who is innocent passes when
+ * it runs alone. */
+static void strike(struct slab *slab, bool blame) {
+        uint64_t slot = atomic_load_explicit(&slab->shm->active, memory_order_relaxed) - 1;
+
+        slab_active(slab, SLAB_NONE);
+        strike_slot(slab, slot, blame);
+        for (uint32_t i = 0; i < SLAB_ASIDE; i++) {
+                uint64_t req_id = atomic_load_explicit(&slab->shm->aside[i], memory_order_relaxed);
+                uint64_t aside = req_id ? slab_find(slab, req_id) : SLAB_NONE;
+
+                slab_aside(slab->shm, i, 0);
+                if (aside != slot)
+                        strike_slot(slab, aside, blame);
+        }
 }
 
 int slab_attach(struct slab *slab, void *map, uint64_t map_bytes, const struct ring_tx *tx,

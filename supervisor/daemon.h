@@ -79,6 +79,7 @@ struct process {
         int bell; /* outlives incarnations */
         uint64_t epoch;
         bool blame; /* the last death was its own doing */
+        uint32_t blame_signal; /* that it died of then, 0: none */
         bool recycling, recycled; /* it is to be replaced, the last one was: it had grown too large */
         uint32_t n_starts;
         uint64_t started_ns;

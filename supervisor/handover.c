@@ -25,6 +25,7 @@ static int send_hello(struct process *p) {
                         .slot = d->memory.topology->procs[p->index].slot,
                         .epoch = p->epoch,
                         .blame = p->blame,
+                        .signal = p->blame ? p->blame_signal : 0,
                         .core = p->core,
                         .recycled = p->recycled,
                         .page_bytes = topology_bytes(),

@@ -162,13 +162,17 @@ static void poke_listeners(const struct daemon *d) {
                 listener_poke(&d->http[i]);
 }
 
-/* Reaped, and the loop has let go of its descriptors: what now? */
-static void settle(struct process *p) {
-        struct daemon *d = p->d;
-        struct restart_policy policy = {.burst = (uint32_t)d->settings->supervisor.restart_burst,
+static struct restart_policy policy_of(const struct daemon *d) {
+        return (struct restart_policy){.burst = (uint32_t)d->settings->supervisor.restart_burst,
                         .window_ns = d->settings->supervisor.restart_window_s * NS_PER_S,
                         .retry_ns = RESTART_RETRY_NS,
                         .give_up_ns = RESTART_GIVE_UP_NS};
+}
+
+/* Reaped, and the loop has let go of its descriptors: what now? */
+static void settle(struct process *p) {
+        struct daemon *d = p->d;
+        struct restart_policy policy = policy_of(d);
         bool asked = p->leaving, drained = p->drained;
         enum restart_cause cause;
 
@@ -185,6 +189,7 @@ static void settle(struct process *p) {
         if (cause == CAUSE_CRASH || cause == CAUSE_WATCHDOG)
                 log_last_words(p);
         p->blame = deserves_blame(p, cause);
+        p->blame_signal = p->wait_code == CLD_EXITED ? 0 : (uint32_t)p->wait_status;
         /* A gateway's successor runs in another slot, and does not follow itself. */
         p->recycled = p->recycling && cause == CAUSE_PLANNED && p->role != ROLE_GATEWAY;
         p->recycling = false;
@@ -249,6 +254,21 @@ static void became_ready(struct process *p) {
         daemon_changed(p);
 }
 
+/* A record made it die so often, and is a dead letter now: that was not the process's own fault. */
+static void on_given_up(struct process *p, const void *bytes, uint32_t len) {
+        struct restart_policy policy = policy_of(p->d);
+        struct channel_given_up message;
+
+        if (len != sizeof(message)) {
+                log_warn("channel", "%s what=given_up len=%u", process_tag(p), len);
+                return;
+        }
+        memcpy(&message, bytes, len);
+        if (!restart_given_back(&p->restart, &policy, message.strikes, loop_now_ns(p->d->loop)))
+                log_warn("dead_letters", "%s what=\"too many at once: their deaths count\"",
+                                process_tag(p));
+}
+
 static void on_message(
                 struct process *p, const struct channel_head *head, char *text, uint32_t len) {
         if (head->type == CHANNEL_READY) {
@@ -270,6 +290,8 @@ static void on_message(
                         if (*t < ' ' || *t == '"')
                                 *t = ' ';
                 log_error("failed", "%s why=\"%s\"", process_tag(p), text);
+        } else if (head->type == CHANNEL_GIVEN_UP) {
+                on_given_up(p, text, len);
         } else if (head->type == CHANNEL_LANE_LEFT || head->type == CHANNEL_LANE_BROKEN) {
                 lanes_on_message(p, head->type, text, len);
         } else {

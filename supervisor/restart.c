@@ -144,3 +144,20 @@ enum restart_order restart_died(struct restart *restart, const struct restart_po
                 return start_at(restart, now_ns);
         return start_at(restart, now_ns + backoff_ns(restart, jitter));
 }
+
+bool restart_given_back(struct restart *restart, const struct restart_policy *policy, uint32_t n,
+                uint64_t now_ns) {
+        if (restart->n_letters == 0 || now_ns - restart->letters_ns >= policy->window_ns) {
+                restart->n_letters = 0;
+                restart->letters_ns = now_ns;
+        }
+        if (restart->n_letters >= policy->burst)
+                return false;
+        restart->n_letters++;
+        if (n > restart->n_deaths)
+                n = restart->n_deaths;
+        restart->n_deaths -= n;
+        restart->next_death = (restart->next_death + RESTART_BURST_MAX - n) % RESTART_BURST_MAX;
+        restart->k -= n < restart->k ? n : restart->k;
+        return true;
+}

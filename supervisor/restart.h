@@ -15,7 +15,8 @@
  *         10 ms * 2^k, at most 5 s, +-20 %; k starts again after 60 s of being ready. More than
  *         `burst` deaths within the window: DOWN, one attempt every `retry` (30 s). Escalation
  *         (tier.h): shared state is inconsistent, three crashes in recovery, or DOWN for `give_up`
- *         (5 minutes).
+ *         (5 minutes). Deaths that ended in a dead letter are given back: the record was to blame. But
+ *         for `burst` letters in a window only: a process that dies of every record is broken itself.
  */
 #pragma once
 
@@ -73,6 +74,8 @@ struct restart {
         uint32_t k;          /* doublings of the delay */
         uint32_t n_recovery; /* crashes before ready, in a row */
         uint32_t n_deaths, next_death;
+        uint32_t n_letters; /* whose deaths were given back since letters_ns */
+        uint64_t letters_ns;
         uint64_t deaths[RESTART_BURST_MAX]; /* times of counted ones, a ring */
 };
 
@@ -96,6 +99,10 @@ void restart_ready(struct restart *restart, uint64_t now_ns);
 /* jitter: any random number. */
 enum restart_order restart_died(struct restart *restart, const struct restart_policy *policy,
                 enum restart_cause cause, uint64_t now_ns, uint32_t jitter);
+/* The last n deaths had a record to blame that is given up now: they count no more. False: there have
+ * been too many of those lately, and the deaths count. */
+bool restart_given_back(struct restart *restart, const struct restart_policy *policy, uint32_t n,
+                uint64_t now_ns);
 /* Instead of an escalation: it stays DOWN, and is tried again. */
 enum restart_order restart_stay_down(
                 struct restart *restart, const struct restart_policy *policy, uint64_t now_ns);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "stages/assemble/prompt.h"
+#include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "stages/engines/json/json.h"
 
@@ -34,6 +35,7 @@ static void batch_commit(struct worker *w) {
 
         if (as->n_batch == 0)
                 return;
+        ring_rx_idle(as->rx);
         FAULT(w, "before_commit", NULL, 0);
         ring_tx_commit(as->tx);
         FAULT(w, "after_commit", NULL, 0);
@@ -201,12 +203,25 @@ static void on_request(struct worker *w, const struct ring_msg *msg) {
                 ;
 }
 
+/* It has killed this stage often enough: nothing of it is looked at any more. */
+static void give_up(struct worker *w, const struct ring_msg *msg) {
+        struct poison_error error;
+
+        poison_error(w, msg->strikes, &error);
+        output_record(w, msg, &error.record, RECORD_ERROR);
+}
+
 static void on_error(struct worker *w, const struct ring_msg *msg) {
         memcpy(output_begin(w, msg->len), msg->data, msg->len);
         output_end(w->stage, msg, RECORD_ERROR, msg->len);
 }
 
 static void handle(struct worker *w, const struct ring_msg *msg) {
+        if (msg->strikes >= POISON_STRIKES) {
+                give_up(w, msg);
+                return;
+        }
+        FAULT(w, "on_record", msg->data, msg->len);
         switch (msg->type) {
         case RECORD_REQUEST:
                 on_request(w, msg);
@@ -219,6 +234,19 @@ static void handle(struct worker *w, const struct ring_msg *msg) {
         }
 }
 
+/* One with strikes: alone in its batch, so that its next death takes nothing along. */
+static void take_struck(struct worker *w, const struct ring_msg *msg) {
+        struct assemble *as = w->stage;
+
+        batch_commit(w);
+        ring_rx_take(as->rx);
+        handle(w, msg);
+        as->batch[as->n_batch++] = msg->seq;
+        batch_commit(w);
+        if (msg->strikes >= POISON_STRIKES)
+                poison_given_up(w, msg->req_id, msg->strikes);
+}
+
 static unsigned assemble_turn(struct worker *w) {
         struct assemble *as = w->stage;
         const struct ring_msg *msg;
@@ -229,17 +257,19 @@ static unsigned assemble_turn(struct worker *w) {
                 r = ring_rx_peek(as->rx, &msg);
                 if (r || !has_credit(w, msg))
                         break;
-                ring_rx_take(as->rx);
                 if (n == 0)
                         as->now_ns = clock_now_ns();
-                FAULT(w, "on_record", msg->data, msg->len);
+                if (msg->strikes > 0) {
+                        take_struck(w, msg);
+                        continue;
+                }
+                ring_rx_take(as->rx);
                 handle(w, msg);
                 as->batch[as->n_batch++] = msg->seq;
         }
         if (r < 0)
                 worker_fail(w, "assemble: rag's ring is broken", r);
         batch_commit(w);
-        ring_rx_idle(as->rx);
         ring_rx_flush(as->rx, false);
         return n;
 }

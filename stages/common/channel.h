@@ -40,6 +40,7 @@ enum channel_type {
         CHANNEL_LANE,      /* struct channel_lane, to a gateway: its new objects have been sent */
         CHANNEL_LANE_LEFT, /* likewise, from a gateway: nothing of the lane is mapped any more */
         CHANNEL_LANE_BROKEN, /* likewise: whose memory it is that makes it exit with 71 next */
+        CHANNEL_GIVEN_UP,  /* struct channel_given_up: a record that this stage died of is a dead letter */
 };
 
 struct channel_head {
@@ -55,7 +56,7 @@ struct channel_hello {
         uint32_t blame;      /* 1: the last incarnation's death was its own doing */
         uint32_t core;       /* pinned to; UINT32_MAX: none */
         uint32_t recycled;   /* 1: the last incarnation left because it had grown too large */
-        uint32_t rsv;
+        uint32_t signal;     /* blame: that it died of; 0: none */
         uint64_t page_bytes; /* of the topology object */
         uint64_t settings_bytes;
         char instance[64];
@@ -85,6 +86,11 @@ struct channel_listener {
 struct channel_lane {
         uint32_t lane, rsv;
         uint64_t generation; /* LANE_BROKEN: 0 */
+};
+
+struct channel_given_up {
+        uint32_t strikes; /* deaths that it explains */
+        uint32_t rsv;
 };
 
 enum channel_error { CHANNEL_E_EOF = 1, CHANNEL_E_AGAIN };

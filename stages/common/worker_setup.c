@@ -350,6 +350,7 @@ static int on_message(struct setup *s, uint32_t type, const void *bytes, uint32_
         case CHANNEL_LANE:
         case CHANNEL_LANE_LEFT:
         case CHANNEL_LANE_BROKEN:
+        case CHANNEL_GIVEN_UP:
                 break;
         }
         return -EPROTO;

@@ -131,8 +131,10 @@ static void backoff_over(struct loop_timer *timer) {
         struct flight *f = timer->owner;
         uint64_t wait_ns = 0;
 
+        slab_active(&f->inf->slab, f->slot);
         if (!try_from(f, 0, &wait_ns))
                 fail_unavailable(f, wait_ns);
+        slab_active(&f->inf->slab, SLAB_NONE);
 }
 
 /* Another round through the list, if there is still something to be hoped for. */

@@ -264,6 +264,12 @@ static void error_set(struct flight *f) {
                 made->has |= HAS(retry_after_ms);
                 made->retry_after_ms = f->retry_after_ms;
         }
+        if (f->code == MR_E_dead_letter) {
+                made->has |= HAS(letter_stage) | HAS(letter_strikes) | HAS(letter_signal);
+                made->letter_stage = f->letter.stage;
+                made->letter_strikes = f->letter.strikes;
+                made->letter_signal = f->letter.signal;
+        }
 }
 
 int emit_restart(struct flight *f, enum mr_error code, struct mr_view message) {

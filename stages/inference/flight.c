@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/common/poison.h"
 #include "stages/inference/attempt.h"
 #include "stages/inference/emit.h"
 #include "stages/inference/inference.h"
 #include "stages/inference/routes.h"
-
-#define STRIKES_MAX 3u
+#include "stages/inference/solo.h"
 
 static const char lost_message[] = "inference died in the middle of this answer";
 
@@ -110,6 +110,10 @@ static void end(struct flight *f) {
         f->state = FLIGHT_ENDED;
         flight_list_push(&inf->ended, f);
         inf->n_open--;
+        if (f->poisons) {
+                inf->given_up = f->req_id;
+                inf->given_up_strikes = f->letter.strikes;
+        }
 }
 
 /* Nothing of it runs any more, whoever wanted it to end. */
@@ -185,7 +189,7 @@ static struct flight *flight_new(struct inference *inf, uint32_t slot) {
                 inf->record_slot = SLAB_NONE; /* that was another request */
         if (inf->window_slot == slot)
                 inf->window_slot = SLAB_NONE;
-        flight_list_push(&inf->runnable, f);
+        flight_list_push(solo_list(inf, slot), f);
         return f;
 }
 
@@ -235,17 +239,25 @@ static bool run_anew(struct flight *f) {
         return true;
 }
 
+/* This stage has died of it often enough. */
+static void give_up(struct flight *f, uint32_t strikes) {
+        struct poison_error error;
+
+        poison_error(f->inf->w, strikes, &error);
+        f->letter = (struct flight_letter){.stage = (uint8_t)error.record.letter_stage,
+                        .strikes = strikes,
+                        .signal = (uint32_t)error.record.letter_signal};
+        f->poisons = true;
+        flight_fail(f, MR_E_dead_letter, 0, "%s", error.message);
+}
+
 /* What a dead incarnation left. True: it ends here, or comes again. */
 static bool restored_ends(struct flight *f) {
         struct inference *inf = f->inf;
-        uint64_t strikes = atomic_load_explicit(
-                        &inf->slab.shm->slots[f->slot].strikes, memory_order_relaxed);
+        uint32_t strikes = (uint32_t)slab_strikes(&inf->slab, f->slot);
 
-        if (strikes >= STRIKES_MAX) {
-                counters_add(inf->w->counters, COUNTER_dead_letters, 1);
-                flight_fail(f, MR_E_dead_letter, 0,
-                                "inference died %u times with this request at hand",
-                                (unsigned)strikes);
+        if (strikes >= POISON_STRIKES) {
+                give_up(f, strikes);
         } else if (flight_has_begun(f) && may_run_anew(f)) {
                 return !run_anew(f);
         } else if (flight_has_begun(f)) {
@@ -268,6 +280,10 @@ static bool raised_earlier(struct flight *f, const struct record *record) {
                 return false;
         code = record->code > MR_E_none && record->code < MR_ERRORS_N ? record->code
                                                                       : MR_E_internal;
+        if (code == MR_E_dead_letter)
+                f->letter = (struct flight_letter){.stage = (uint8_t)record->letter_stage,
+                                .strikes = (uint32_t)record->letter_strikes,
+                                .signal = (uint32_t)record->letter_signal};
         flight_fail(f, (enum mr_error)code,
                         record->has & HAS(retry_after_ms) ? record->retry_after_ms : 0, "%.*s",
                         record->has & HAS(message) ? (int)record->message.n : 0,
@@ -315,7 +331,16 @@ static void flight_start(struct flight *f) {
 }
 
 void flight_run(struct flight *f) {
-        slab_active(&f->inf->slab, f->slot);
+        struct inference *inf = f->inf;
+
+        if (solo_holds(inf, f)) {
+                flight_list_push(&inf->held, f);
+                return;
+        }
+        slab_active(&inf->slab, f->slot);
+        /* A claim that is not committed yet is nobody's after a kill: the ring has the strike then. */
+        if (inf->slab.slots[f->slot].claimed)
+                ring_rx_active(inf->rx, slab_peek(&inf->slab, f->slot)->in_seq);
         if (f->state == FLIGHT_ENDING)
                 end(f);
         else if (f->state == FLIGHT_RUNNING && f->working)
@@ -324,7 +349,8 @@ void flight_run(struct flight *f) {
                 attempt_granted(f);
         else if (f->state == FLIGHT_READY)
                 flight_start(f);
-        slab_active(&f->inf->slab, SLAB_NONE);
+        slab_active(&inf->slab, SLAB_NONE);
+        ring_rx_idle(inf->rx);
 }
 
 void flight_wait(struct flight *f) {

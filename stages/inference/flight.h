@@ -7,7 +7,7 @@
  * Errors  none returned: what goes wrong with a request becomes its ERROR record
  * Limits  a message of FLIGHT_MESSAGE_MAX bytes; max_response_bytes of answer
  *
- *   FREE -(claim, attach)-> READY -(turn: flight_run)-> RUNNING -(worker: flight_done, flight_fail;
+ *   FREE -(claim, attach)-> READY -(turn: flight_run; solo.h may hold it)-> RUNNING -(worker: flight_done, flight_fail;
  *   cancel, deadline: flight_fail)-> ENDING -(room in the ring)-> ENDED -(post's tail)-> FREE
  *   RUNNING, READY -(drain, nothing emitted)-> PARKED: the successor runs it from the slab
  *
@@ -53,6 +53,12 @@ struct flight_usage {
         uint64_t prompt, completion, total;
 };
 
+/* Of an error dead_letter: which stage gave the request up, and why. */
+struct flight_letter {
+        uint8_t stage; /* enum mr_role */
+        uint32_t strikes, signal;
+};
+
 struct flight {
         struct inference *inf;
         uint32_t slot;
@@ -82,6 +88,8 @@ struct flight {
         /* how it ends */
         enum mr_error code; /* MR_E_none: done */
         uint64_t retry_after_ms;
+        struct flight_letter letter;
+        bool poisons; /* it is this stage that died of it */
         char finish[24];
         char message[FLIGHT_MESSAGE_MAX];
         struct flight_usage usage;

@@ -17,9 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/common/poison.h"
 #include "stages/inference/emit.h"
 #include "stages/inference/openai.h"
 #include "stages/inference/routes.h"
+#include "stages/inference/solo.h"
 #include "stages/inference/upstream.h"
 
 #define CONTROLS_TURN 256u
@@ -96,7 +98,7 @@ static bool may_claim(struct worker *w) {
         struct inference *inf = w->stage;
         int r;
 
-        if (w->draining || inf->full || inf->n_claims == TURN_RECORDS)
+        if (w->draining || inf->full || inf->n_claims == TURN_RECORDS || !solo_may_claim(inf))
                 return false;
         if (inf->slab.n_free == 0) {
                 inf->starved = true;
@@ -143,6 +145,8 @@ static unsigned claim(struct worker *w) {
         if (r < 0)
                 worker_fail(w, "inference: assemble's ring is broken", r);
         ring_rx_idle(inf->rx);
+        if (inf->starved)
+                solo_starved(inf);
         return n;
 }
 
@@ -157,10 +161,15 @@ static unsigned inference_turn(struct worker *w) {
         }
         flight_free_passed(inf);
         n += take_controls(w);
+        solo_turn(inf);
         n += run_line(inf);
         n += claim(w);
         n += run_line(inf);
         emit_commit(inf);
+        if (inf->given_up) {
+                poison_given_up(w, inf->given_up, inf->given_up_strikes);
+                inf->given_up = 0;
+        }
         ring_rx_flush(inf->rx, false);
         counters_set(w->counters, COUNTER_in_flight, inf->n_open);
         return n;
@@ -217,6 +226,7 @@ static int inference_attach(struct worker *w) {
         for (uint32_t slot = 0; slot < inf->slab.n_slots; slot++)
                 if (inf->slab.slots[slot].live != SLAB_NONE)
                         flight_restored(inf, slot);
+        solo_attach(inf);
         return 0;
 }
 

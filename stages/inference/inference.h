@@ -38,6 +38,12 @@ struct inference {
         struct slab slab;
         struct flight *flights;      /* by slot */
         struct flight_list runnable; /* want to run: new, or waiting for room */
+        struct flight_list suspects; /* with strikes: run one after the other, each alone (solo.h) */
+        struct flight_list held;     /* new, until no suspect is left */
+        struct flight *alone;        /* the suspect that runs, NULL: none */
+        uint64_t struck_seq;         /* a record in the ring that is to be claimed before anybody runs */
+        uint64_t given_up;           /* a request whose dead letter is in this batch, 0: none */
+        uint32_t given_up_strikes;
         struct flight_list ended;    /* their last record is out; post has not passed it yet */
         uint32_t n_open;             /* flights that have not ended */
         bool full;                   /* the output ring had no room: nobody overtakes who waits */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "stages/post/citations.h"
 #include "stages/post/hold.h"
@@ -38,6 +39,7 @@ struct post {
         struct ring_rx *rx;
         struct ring_tx *tx;
         struct worker_out *out;
+        struct worker_out *cancels; /* to inference; NULL: no such ring */
         struct post_input batch[TURN_RECORDS];
         uint32_t n_batch;
         char *text; /* a delta as it goes on */
@@ -182,6 +184,39 @@ static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_ve
         next->done = 1;
 }
 
+/* ---- poison ---- */
+
+/* A hint: without it inference goes on, and what it says is dropped here. */
+static void cancel_inference(struct worker *w, const struct ring_msg *msg) {
+        struct post *post = w->stage;
+        struct record record = {.has = HAS(reason), .reason = CANCEL_STOP};
+        struct ring_meta meta = {
+                        .type = RECORD_CANCEL, .flags = RING_LAST, .req_id = msg->req_id};
+        uint32_t len = record_size_bound(&record);
+        uint8_t *to;
+
+        if (!post->cancels || ring_tx_begin(&post->cancels->tx, len, &to) ||
+                        record_encode(&record, to, len, &len))
+                return;
+        ring_tx_end(&post->cancels->tx, &meta, len);
+        ring_tx_commit(&post->cancels->tx);
+}
+
+/* This record has killed this stage often enough: nothing of it is looked at any more, and its request
+ * ends here. A head that nobody can read goes on as one that says nothing. */
+static void give_up(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
+        struct poison_error error;
+
+        poison_error(w, msg->strikes, &error);
+        cancel_inference(w, msg);
+        if (msg->type == RECORD_REQUEST)
+                emit_record(w, msg, next, &(struct record){.has = 0}, RECORD_REQUEST, msg->flags);
+        emit_record(w, msg, next, &error.record, RECORD_ERROR, RING_LAST | RING_ERROR);
+        next->done = 1;
+}
+
+/* ---- records ---- */
+
 /* Folds one record into its request's version and emits what follows from it. */
 static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         struct post *post = w->stage;
@@ -190,6 +225,11 @@ static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         int r;
 
         next->in_seq = msg->seq;
+        if (msg->strikes >= POISON_STRIKES) {
+                give_up(w, msg, next);
+                return;
+        }
+        FAULT(w, "on_record", msg->data, msg->len);
         switch (msg->type) {
         case RECORD_REQUEST:
                 emit_same(w, msg, next);
@@ -223,6 +263,7 @@ static void batch_commit(struct worker *w) {
 
         if (!post->n_batch)
                 return;
+        ring_rx_idle(post->rx);
         FAULT(w, "before_commit", NULL, 0);
         slab_commit(&post->slab, post->tx);
         FAULT(w, "after_commit", NULL, 0);
@@ -279,6 +320,25 @@ static bool slot_of(struct worker *w, const struct ring_msg *msg, uint32_t *ret)
         return true;
 }
 
+static void take(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
+        struct post *post = w->stage;
+
+        ring_rx_take(post->rx);
+        if (slot != SLAB_NONE) {
+                slab_took(&post->slab, slot);
+                fold(w, msg, slot);
+        }
+        post->batch[post->n_batch++] = (struct post_input){msg->seq, slot};
+}
+
+/* One with strikes: alone in its batch, so that its next death takes nothing along. */
+static void take_struck(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
+        take(w, msg, slot);
+        batch_commit(w);
+        if (slot != SLAB_NONE && msg->strikes >= POISON_STRIKES)
+                poison_given_up(w, msg->req_id, msg->strikes);
+}
+
 static unsigned post_turn(struct worker *w) {
         struct post *post = w->stage;
         const struct ring_msg *msg;
@@ -289,22 +349,20 @@ static unsigned post_turn(struct worker *w) {
         for (; n < TURN_RECORDS; n++) {
                 uint32_t slot;
                 r = ring_rx_peek(post->rx, &msg);
+                if (r == 0 && msg->strikes > 0)
+                        batch_commit(w);
                 if (r || !has_credit(w, msg) || !slot_of(w, msg, &slot))
                         break;
                 if (!post->turn_ns)
                         post->turn_ns = clock_now_ns();
-                ring_rx_take(post->rx);
-                FAULT(w, "on_record", msg->data, msg->len);
-                if (slot != SLAB_NONE) {
-                        slab_took(&post->slab, slot);
-                        fold(w, msg, slot);
-                }
-                post->batch[post->n_batch++] = (struct post_input){msg->seq, slot};
+                if (msg->strikes > 0)
+                        take_struck(w, msg, slot);
+                else
+                        take(w, msg, slot);
         }
         if (r < 0)
                 worker_fail(w, "post: inference's ring is broken", r);
         batch_commit(w);
-        ring_rx_idle(post->rx);
         ring_rx_flush(post->rx, false);
         return n;
 }
@@ -327,6 +385,8 @@ static int post_attach(struct worker *w) {
         post->rx = &in->rx;
         post->tx = &out->tx;
         post->out = out;
+        post->cancels = worker_find_out(w, RING_CANCEL, w->hello.lane,
+                        topology_proc_stage(w->topology, w->hello.lane, ROLE_INFERENCE));
         int r = slab_attach(&post->slab, w->slab_map, w->slab_bytes, post->tx,
                         (struct ring_rx *const[]){post->rx}, 1, w->hello.blame != 0);
         if (r == 0) /* what had ended when the last incarnation died */

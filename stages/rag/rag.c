@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "stages/rag/documents.h"
 #include "stages/rag/retrieve.h"
@@ -30,6 +31,7 @@ struct rag_wait {
         struct worker *w;
         struct retrieve_job *job; /* NULL: none runs (retrieval was switched off meanwhile) */
         uint32_t slot;
+        bool resumes; /* a dead incarnation had it: it is still to be asked again */
         uint64_t start_ns;
 };
 
@@ -44,6 +46,9 @@ struct rag {
         struct rag_input batch[TURN_RECORDS];
         uint32_t n_batch;
         uint32_t next_in; /* which input ring comes first: rotates */
+        uint32_t n_resumes;
+        uint32_t alone; /* has a strike: nobody else is asked while this slot is; SLAB_NONE: none has */
+        bool clearing;  /* such a one waits in a ring until all others have left */
         int last_status;  /* of the index, to log changes only */
 };
 
@@ -52,6 +57,8 @@ struct rag {
 static void batch_commit(struct worker *w) {
         struct rag *rag = w->stage;
 
+        for (uint32_t i = 0; i < rag->n_batch; i++)
+                ring_rx_idle(rag->batch[i].rx);
         FAULT(w, "before_commit", NULL, 0);
         slab_commit(&rag->slab, rag->tx);
         FAULT(w, "after_commit", NULL, 0);
@@ -64,6 +71,16 @@ static void batch_commit(struct worker *w) {
         }
         FAULT(w, "after_ack", NULL, 0);
         rag->n_batch = 0;
+}
+
+/* The output of a slot that was acknowledged before is a part of this batch: then it is over. */
+static void finish(struct worker *w, uint32_t slot) {
+        struct rag *rag = w->stage;
+
+        batch_commit(w);
+        slab_free(&rag->slab, slot);
+        if (rag->alone == slot)
+                rag->alone = SLAB_NONE;
 }
 
 /* Room for one output of `bytes`, committing a full batch first. */
@@ -118,6 +135,14 @@ static void emit_record(
         if (r)
                 worker_fail(w, "rag: a record is larger than its bound", r);
         emit_end(w->stage, slot, type, len);
+}
+
+/* It has killed this stage often enough: nothing of it is looked at any more. */
+static void emit_poison(struct worker *w, uint32_t slot, uint32_t strikes) {
+        struct poison_error error;
+
+        poison_error(w, strikes, &error);
+        emit_record(w, slot, &error.record, RECORD_ERROR);
 }
 
 static void emit_same(struct worker *w, uint32_t slot, const struct ring_msg *msg) {
@@ -177,6 +202,7 @@ static bool query_start(struct worker *w, uint32_t slot, const struct record *re
         if (!job)
                 return false;
         job->slot = slot;
+        job->req_id = slab_peek(&rag->slab, slot)->req_id;
         job->k = (uint32_t)w->settings->rag.top_k;
         job->start_ns = clock_now_ns();
         job->deadline_ns = job->start_ns + w->settings->rag.timeout_ms * NS_PER_MS;
@@ -254,8 +280,12 @@ static void on_timeout(struct loop_timer *timer) {
         struct worker *w = wait->w;
         struct rag *rag = w->stage;
         int status = wait->job ? INDEX_E_DEADLINE : 0;
+        bool answered;
 
-        if (!answer(w, wait->slot, NULL, status, "the query ran out of time", wait->start_ns)) {
+        slab_active(&rag->slab, wait->slot);
+        answered = answer(w, wait->slot, NULL, status, "the query ran out of time", wait->start_ns);
+        slab_active(&rag->slab, SLAB_NONE);
+        if (!answered) {
                 loop_timer_set(w->loop, timer, loop_now_ns(w->loop) + NS_PER_MS);
                 return;
         }
@@ -264,21 +294,24 @@ static void on_timeout(struct loop_timer *timer) {
                 wait->job->abandoned = true;
         }
         wait->job = NULL;
-        batch_commit(w);
-        slab_free(&rag->slab, wait->slot);
+        finish(w, wait->slot);
 }
 
 /* False: no room in assemble's ring; the job stays ours. */
 static bool on_done(struct worker *w, struct retrieve_job *job) {
         struct rag *rag = w->stage;
         uint32_t slot = job->slot;
+        bool answered;
 
         if (job->abandoned) {
                 retrieve_release(rag->retrieve, job);
                 return true;
         }
+        slab_active(&rag->slab, slot);
         FAULT(w, "query_done", job->query, job->query_len);
-        if (!answer(w, slot, job->result, job->status, job->error.text, job->start_ns))
+        answered = answer(w, slot, job->result, job->status, job->error.text, job->start_ns);
+        slab_active(&rag->slab, SLAB_NONE);
+        if (!answered)
                 return false;
         if (job->status)
                 counters_add(w->counters,
@@ -290,8 +323,7 @@ static bool on_done(struct worker *w, struct retrieve_job *job) {
         loop_timer_clear(w->loop, &rag->waits[slot].timer);
         rag->waits[slot].job = NULL;
         retrieve_release(rag->retrieve, job);
-        batch_commit(w);
-        slab_free(&rag->slab, slot);
+        finish(w, slot);
         return true;
 }
 
@@ -336,23 +368,56 @@ static bool take_input(struct worker *w, struct ring_rx *rx, const struct ring_m
         uint32_t slot;
         bool asks;
 
-        if (!has_room(w, (uint64_t)msg->len + 64) || rag->n_batch == TURN_RECORDS || must_renew(w))
+        if (!has_room(w, (uint64_t)msg->len + POISON_ERROR_BYTES) || rag->n_batch == TURN_RECORDS ||
+                        must_renew(w))
                 return false;
         if (msg->type != RECORD_REQUEST)
                 worker_fail(w, "rag: a gateway wrote a record of unknown type", -EPROTO);
-        asks = wants_documents(w, msg, &record);
+        ring_rx_active(rx, msg->seq);
+        asks = msg->strikes < POISON_STRIKES && wants_documents(w, msg, &record);
         if (!asks)
                 claimed.len = 0; /* answered in this very batch: nothing to be kept */
         if (!claim(w, &claimed, &slot))
                 return false;
         ring_rx_take(rx);
-        FAULT(w, "on_record", msg->data, msg->len);
         slab_took(&rag->slab, slot);
         slab_edit(&rag->slab, slot)->in_seq = msg->seq;
-        if (!asks || !query_start(w, slot, &record))
+        if (msg->strikes >= POISON_STRIKES)
+                emit_poison(w, slot, msg->strikes);
+        else
+                FAULT(w, "on_record", msg->data, msg->len);
+        if (msg->strikes < POISON_STRIKES && (!asks || !query_start(w, slot, &record)))
                 emit_same(w, slot, msg);
         rag->batch[rag->n_batch++] = (struct rag_input){rx, msg->seq, slot};
         return true;
+}
+
+/* One with strikes, when all others have left, and nobody after it until it has left too. */
+static bool take_struck(struct worker *w, struct ring_rx *rx, const struct ring_msg *msg) {
+        struct rag *rag = w->stage;
+
+        rag->clearing = true;
+        if (rag->n_batch > 0)
+                batch_commit(w);
+        if (rag->slab.n_live > 0 || !take_input(w, rx, msg))
+                return false;
+        rag->clearing = false;
+        if (rag->n_batch > 0)
+                batch_commit(w);
+        if (msg->strikes >= POISON_STRIKES)
+                poison_given_up(w, msg->req_id, msg->strikes);
+        rag->alone = slab_find(&rag->slab, msg->req_id); /* SLAB_NONE: it is over already */
+        return true;
+}
+
+static bool take_next(struct worker *w, struct ring_rx *rx, const struct ring_msg *msg) {
+        struct rag *rag = w->stage;
+
+        if (rag->alone != SLAB_NONE || rag->n_resumes > 0)
+                return false;
+        if (msg->strikes > 0)
+                return take_struck(w, rx, msg);
+        return !rag->clearing && take_input(w, rx, msg);
 }
 
 static unsigned take_inputs(struct worker *w) {
@@ -364,12 +429,75 @@ static unsigned take_inputs(struct worker *w) {
                 struct worker_in *in = &w->in[(rag->next_in + i) % w->n_in];
                 int r;
                 while (n < TURN_RECORDS && !(r = ring_rx_peek(&in->rx, &msg)) &&
-                                take_input(w, &in->rx, msg))
+                                take_next(w, &in->rx, msg))
                         n++;
+                ring_rx_idle(&in->rx);
                 if (n < TURN_RECORDS && r < 0)
                         worker_fail(w, "rag: a gateway's ring is broken", r);
         }
         rag->next_in++;
+        return n;
+}
+
+/* ---- what a dead incarnation left ---- */
+
+static void resume_one(struct worker *w, uint32_t slot) {
+        struct rag *rag = w->stage;
+        struct record record;
+        uint32_t len = 0;
+        const uint8_t *payload = slab_payload(&rag->slab, slot, &len);
+
+        rag->waits[slot].resumes = false;
+        rag->n_resumes--;
+        slab_active(&rag->slab, slot);
+        if (record_decode(&w->decoder, payload, len, &record))
+                worker_fail(w, "rag: a claimed record is broken", -EPROTO);
+        if (!rag->retrieve || !query_start(w, slot, &record))
+                wait_start(w, slot, NULL, clock_now_ns(), clock_now_ns());
+        slab_active(&rag->slab, SLAB_NONE);
+}
+
+/* False: no room in assemble's ring. */
+static bool resume_struck(struct worker *w, uint32_t slot) {
+        struct rag *rag = w->stage;
+        uint32_t strikes = (uint32_t)slab_strikes(&rag->slab, slot);
+        uint64_t req_id = slab_peek(&rag->slab, slot)->req_id;
+
+        if (!has_room(w, POISON_ERROR_BYTES))
+                return false;
+        rag->alone = slot;
+        if (strikes < POISON_STRIKES) {
+                resume_one(w, slot);
+                return true;
+        }
+        rag->waits[slot].resumes = false;
+        rag->n_resumes--;
+        emit_poison(w, slot, strikes);
+        finish(w, slot);
+        poison_given_up(w, req_id, strikes);
+        return true;
+}
+
+/* Those with strikes one after the other, each alone; then all others at once. */
+static unsigned resume(struct worker *w) {
+        struct rag *rag = w->stage;
+        unsigned n = 0;
+
+        for (uint32_t slot = 0; rag->n_resumes > 0 && slot < rag->slab.n_slots; slot++) {
+                if (!rag->waits[slot].resumes || slab_strikes(&rag->slab, slot) == 0)
+                        continue;
+                if (rag->alone != SLAB_NONE || !resume_struck(w, slot))
+                        return n;
+                n++;
+        }
+        for (uint32_t slot = 0; rag->n_resumes > 0 && slot < rag->slab.n_slots; slot++) {
+                if (rag->alone != SLAB_NONE)
+                        return n;
+                if (!rag->waits[slot].resumes)
+                        continue;
+                resume_one(w, slot);
+                n++;
+        }
         return n;
 }
 
@@ -378,15 +506,14 @@ static unsigned rag_turn(struct worker *w) {
         unsigned n;
 
         n = take_finished(w);
+        n += resume(w);
         n += take_inputs(w);
         if (rag->n_batch)
                 batch_commit(w);
         if (rag->slab.n_live > 0)
                 FAULT(w, "query_running", NULL, 0);
-        for (uint32_t i = 0; i < w->n_in; i++) {
-                ring_rx_idle(&w->in[i].rx);
+        for (uint32_t i = 0; i < w->n_in; i++)
                 ring_rx_flush(&w->in[i].rx, false);
-        }
         return n;
 }
 
@@ -399,6 +526,7 @@ static int rag_init(struct worker *w) {
         if (!rag)
                 return -ENOMEM;
         w->stage = rag;
+        rag->alone = SLAB_NONE;
         rag->waits = calloc(w->topology->slab_slots, sizeof(*rag->waits));
         if (!rag->waits)
                 return -ENOMEM;
@@ -408,23 +536,15 @@ static int rag_init(struct worker *w) {
                         &rag->retrieve, index, w->topology->slab_slots, w->bells[w->hello.proc]);
 }
 
-/* What was claimed and not answered by a dead incarnation is asked again. */
-static int resume(struct worker *w) {
-        struct rag *rag = w->stage;
-
+/* What was claimed and not answered by a dead incarnation: to be asked again from the turns, since who
+ * dies of it then does not die in recovery. */
+static void resume_later(struct rag *rag) {
         for (uint32_t slot = 0; slot < rag->slab.n_slots; slot++) {
-                struct record record;
-                const uint8_t *payload;
-                uint32_t len = 0;
                 if (rag->slab.slots[slot].live == SLAB_NONE || slab_peek(&rag->slab, slot)->done)
                         continue;
-                payload = slab_payload(&rag->slab, slot, &len);
-                if (record_decode(&w->decoder, payload, len, &record))
-                        return -EPROTO;
-                if (!rag->retrieve || !query_start(w, slot, &record))
-                        wait_start(w, slot, NULL, clock_now_ns(), clock_now_ns());
+                rag->waits[slot].resumes = true;
+                rag->n_resumes++;
         }
-        return 0;
 }
 
 static int rag_attach(struct worker *w) {
@@ -439,11 +559,12 @@ static int rag_attach(struct worker *w) {
         r = slab_attach(&rag->slab, w->slab_map, w->slab_bytes, rag->tx, rx, w->n_in,
                         w->hello.blame != 0);
         if (r == 0 && rag->retrieve)
-                r = retrieve_start(rag->retrieve);
+                r = retrieve_start(rag->retrieve, rag->slab.shm);
         if (r)
                 return r;
         slab_sweep(&rag->slab, UINT64_MAX); /* what had ended when the last incarnation died */
-        return resume(w);
+        resume_later(rag);
+        return 0;
 }
 
 static bool rag_drained(struct worker *w) {

@@ -15,6 +15,8 @@
 STAILQ_HEAD(job_list, retrieve_job);
 
 struct retrieve {
+        struct slab_shm *slab;
+        uint32_t n_threads; /* that have a word in it */
         pthread_mutex_t lock;
         pthread_cond_t work;
         struct job_list waiting, done; /* under lock */
@@ -55,14 +57,20 @@ static void run(struct retrieve *r, struct index_reader **reader, struct retriev
 static void *thread_main(void *arg) {
         struct retrieve *r = arg;
         struct index_reader *reader = NULL;
+        uint32_t self;
 
+        pthread_mutex_lock(&r->lock);
+        self = r->n_threads++;
+        pthread_mutex_unlock(&r->lock);
         for (;;) {
                 struct retrieve_job *job;
                 pthread_mutex_lock(&r->lock);
                 while (!(job = first_of(&r->waiting)))
                         pthread_cond_wait(&r->work, &r->lock);
                 pthread_mutex_unlock(&r->lock);
+                slab_aside(r->slab, self, job->req_id);
                 run(r, &reader, job);
+                slab_aside(r->slab, self, 0);
                 pthread_mutex_lock(&r->lock);
                 STAILQ_INSERT_TAIL(&r->done, job, next);
                 pthread_mutex_unlock(&r->lock);
@@ -71,9 +79,10 @@ static void *thread_main(void *arg) {
         return NULL;
 }
 
-int retrieve_start(struct retrieve *r) {
+int retrieve_start(struct retrieve *r, struct slab_shm *slab) {
         int error = 0;
 
+        r->slab = slab;
         for (uint32_t i = 0; i < RETRIEVE_THREADS && !error; i++) {
                 pthread_t thread;
                 error = thread_start(&thread, thread_main, r);

@@ -17,10 +17,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shm/slab.h"
 #include "stages/engines/index/index.h"
 
 #define RETRIEVE_QUERY 4096u
-#define RETRIEVE_THREADS 2u
+#define RETRIEVE_THREADS SLAB_ASIDE
 
 struct retrieve;
 
@@ -28,6 +29,7 @@ struct retrieve_job {
         /* Set by the caller before retrieve_submit(): */
         uint32_t slot;
         uint32_t k;
+        uint64_t req_id; /* whom a crash of the thread is blamed on */
         uint64_t start_ns;
         uint64_t deadline_ns;
         uint32_t query_len;
@@ -42,7 +44,8 @@ struct retrieve_job {
 
 /* bell: an eventfd to ring when a job is done, not owned. No thread runs yet. */
 int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell);
-int retrieve_start(struct retrieve *r);
+/* slab: where the threads say whose query they are at. */
+int retrieve_start(struct retrieve *r, struct slab_shm *slab);
 /* Is there anything at the index's path? Looked up at most once a second. */
 bool retrieve_available(struct retrieve *r, uint64_t now_ns);
 /* Was that last look at another folder than the one that retrieve_new() found, if any? Then this

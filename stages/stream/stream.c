@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/common/poison.h"
 #include "stages/engines/store/store.h"
 #include "stages/stream/detached.h"
 #include "stages/stream/lookup.h"
@@ -36,6 +37,14 @@ static bool is_followed(void *ctx, uint64_t req_id) {
         return false;
 }
 
+/* What the gateway says of an open request. False: it has ended there. */
+static bool slot_of(const struct worker *w, uint64_t req_id, struct admission_slot *ret) {
+        uint64_t g = req_id >> REQ_ID_SLOT_SHIFT & REQ_ID_SLOT_MASK;
+
+        return g < GATEWAY_SLOTS_MAX && w->admissions[g].shm &&
+               admission_find_request(&w->admissions[g], req_id, ret) == 0;
+}
+
 /* The log has no room before the database has answered: the record waits. */
 static bool no_room(struct worker *w, int r) {
         if (r == RESPONSE_E_SPACE && parts_make_room(w))
@@ -43,6 +52,26 @@ static bool no_room(struct worker *w, int r) {
         if (r < 0 || r == RESPONSE_E_SPACE) /* attach has checked that the log is large enough */
                 worker_fail(w, "stream: the log cannot take a record", r);
         return false;
+}
+
+/* The head of a request that a stage has given up says nothing: nobody has looked into it. Its gateway
+ * knows whose it is, as long as somebody waits for it. */
+static bool on_poisoned_head(struct worker *w, const struct ring_msg *msg, uint64_t in_seq) {
+        struct stream *stream = w->stage;
+        struct admission_slot slot;
+        struct response_head head = {
+                        .req_id = msg->req_id, .in_seq = in_seq, .now_ns = loop_now_ns(w->loop)};
+        uint32_t response;
+
+        if (!slot_of(w, msg->req_id, &slot))
+                return true;
+        head.id = slot.id;
+        head.id_len = slot.id_len;
+        head.tenant = slot.tenant;
+        head.tenant_len = slot.tenant_len;
+        memcpy(head.digest, slot.digest, sizeof(head.digest));
+        head.detached = slot.flags & ADMISSION_DETACHED;
+        return !no_room(w, response_log_create(&stream->log, &head, &response));
 }
 
 static bool on_head(struct worker *w, const struct ring_msg *msg) {
@@ -53,8 +82,10 @@ static bool on_head(struct worker *w, const struct ring_msg *msg) {
         uint32_t response;
         int r = record_decode(&w->decoder, msg->data, msg->len, &record);
 
-        if (r || !(record.has & HAS(id)) || !(record.has & HAS(tenant)))
-                worker_fail(w, "stream: post wrote a broken head", r ? r : -EPROTO);
+        if (r)
+                worker_fail(w, "stream: post wrote a broken head", r);
+        if (!(record.has & HAS(id)) || !(record.has & HAS(tenant)))
+                return on_poisoned_head(w, msg, msg->seq);
         head.id = record.id.p;
         head.id_len = record.id.n;
         head.tenant = record.tenant.p;
@@ -104,8 +135,28 @@ static bool on_event(struct worker *w, const struct ring_msg *msg) {
         return true;
 }
 
+/* This record has killed this stage often enough: nothing of it is looked at any more, and its request
+ * ends here. */
+static bool give_up(struct worker *w, const struct ring_msg *msg) {
+        uint8_t bytes[POISON_ERROR_BYTES];
+        struct poison_error error;
+        struct ring_msg in_its_place = *msg;
+
+        poison_error(w, msg->strikes, &error);
+        if (record_encode(&error.record, bytes, sizeof(bytes), &in_its_place.len))
+                worker_fail(w, "stream: an error is larger than its bound", -ENOBUFS);
+        in_its_place.type = RECORD_ERROR;
+        in_its_place.data = bytes;
+        /* Before its input, so that the error, which has that input's number, comes after it. */
+        if (msg->type == RECORD_REQUEST && !on_poisoned_head(w, msg, msg->seq - 1))
+                return false;
+        return on_event(w, &in_its_place);
+}
+
 /* False: it waits for room, and comes again. */
 static bool handle(struct worker *w, const struct ring_msg *msg) {
+        if (msg->strikes >= POISON_STRIKES)
+                return give_up(w, msg);
         switch (msg->type) {
         case RECORD_REQUEST:
                 return on_head(w, msg);
@@ -122,8 +173,12 @@ static bool handle(struct worker *w, const struct ring_msg *msg) {
 /* A record that was taken: true when it is in the log, and acked. */
 static bool finish_input(struct worker *w, const struct ring_msg *msg) {
         struct stream *stream = w->stage;
+        bool logged;
 
-        if (!handle(w, msg)) {
+        ring_rx_active(stream->rx, msg->seq);
+        logged = handle(w, msg);
+        ring_rx_idle(stream->rx);
+        if (!logged) {
                 stream->held = *msg; /* its bytes stay until the next peek */
                 return false;
         }
@@ -131,6 +186,8 @@ static bool finish_input(struct worker *w, const struct ring_msg *msg) {
         FAULT(w, "before_ack", NULL, 0);
         ring_rx_ack(stream->rx, msg->seq);
         FAULT(w, "after_ack", NULL, 0);
+        if (msg->strikes >= POISON_STRIKES)
+                poison_given_up(w, msg->req_id, msg->strikes);
         return true;
 }
 
@@ -152,7 +209,8 @@ static unsigned take_inputs(struct worker *w) {
                 if (r)
                         break;
                 ring_rx_take(stream->rx);
-                FAULT(w, "on_record", msg->data, msg->len);
+                if (msg->strikes < POISON_STRIKES)
+                        FAULT(w, "on_record", msg->data, msg->len);
                 if (!finish_input(w, msg))
                         break;
         }
@@ -172,7 +230,6 @@ static unsigned stream_turn(struct worker *w) {
         notices_send(w);
         n += lookup_turn(w);
         if (n) {
-                ring_rx_idle(stream->rx);
                 counters_add(w->counters, COUNTER_evictions, stream->log.n_evicted);
                 stream->log.n_evicted = 0;
         }

@@ -159,7 +159,7 @@ def test_a_second_reset_within_ten_minutes_ends_the_daemon(daemon):
 @needs_faults
 def test_a_crash_loop_refuses_what_needs_the_lane_and_nothing_else(daemon):
     d = daemon(echo(gap_ms=20, lanes=2, **{"supervisor.restart_burst": 2, "admission.max_in_flight": 4}),
-               env={"MILLRACE_FAULT": "assemble:on_record:segv:match=POISON:count=3"})
+               env={"MILLRACE_FAULT": "assemble:on_record:exit:match=POISON:count=3"})
     c, other = d.client(), d.client()
     session = sessions(c)
     c.send(op="submit", id="poison", session=session[0], prompt="POISON and more")

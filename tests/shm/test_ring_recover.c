@@ -206,6 +206,41 @@ START_TEST(nobody_is_blamed_between_handlers_or_for_a_kill_from_outside) {
 }
 END_TEST
 
+START_TEST(a_record_that_is_looked_into_before_it_is_taken_gets_the_strike) {
+        const struct ring_msg *msg;
+
+        feed(1);
+        feed(2);
+        ck_assert_int_eq(ring_rx_peek(&rx, &msg), 0);
+        ring_rx_active(&rx, msg->seq);
+        die_and_attach(true);
+        ck_assert_int_eq(ring_rx_peek(&rx, &msg), 0);
+        ck_assert_uint_eq(msg->strikes, 1);
+        ring_rx_active(&rx, 77); /* nonsense names nobody */
+        die_and_attach(true);
+        ck_assert_int_eq(ring_rx_peek(&rx, &msg), 0);
+        ck_assert_uint_eq(msg->strikes, 1);
+}
+END_TEST
+
+START_TEST(the_newest_struck_record_is_found_until_it_is_acked) {
+        uint64_t seq;
+
+        ck_assert_uint_eq(ring_rx_struck(&rx), 0);
+        feed(1);
+        feed(2);
+        take(1);
+        seq = take(2);
+        die_and_attach(true);
+        ck_assert_uint_eq(ring_rx_struck(&rx), seq);
+        take(1);
+        take(2);
+        ck_assert_uint_eq(ring_rx_struck(&rx), seq);
+        ring_rx_ack(&rx, seq);
+        ck_assert_uint_eq(ring_rx_struck(&rx), 0);
+}
+END_TEST
+
 START_TEST(crash_in_recovery_strikes_nobody_twice) {
         const struct ring_msg *msg;
 
@@ -432,6 +467,8 @@ int main(void) {
         tcase_add_test(attach, uncommitted_output_is_gone_and_its_place_is_used_again);
         tcase_add_test(attach, only_the_record_at_hand_gets_a_strike);
         tcase_add_test(attach, nobody_is_blamed_between_handlers_or_for_a_kill_from_outside);
+        tcase_add_test(attach, a_record_that_is_looked_into_before_it_is_taken_gets_the_strike);
+        tcase_add_test(attach, the_newest_struck_record_is_found_until_it_is_acked);
         tcase_add_test(attach, crash_in_recovery_strikes_nobody_twice);
         tcase_add_test(attach, descriptor_of_an_unacked_record_can_be_asked_for);
         tcase_add_checked_fixture(scan, setup, teardown);

@@ -426,6 +426,27 @@ START_TEST(slot_at_hand_gets_the_strike) {
 }
 END_TEST
 
+START_TEST(a_request_at_a_threads_hand_gets_the_strike_too) {
+        uint32_t a = claim(1, 10), b = claim(2, 10);
+
+        slab_commit(&slab, &tx);
+        slab_active(&slab, a);
+        slab_aside(slab.shm, 0, 1); /* the same one: struck once */
+        slab_aside(slab.shm, 1, 2);
+        die_and_attach(true);
+        ck_assert_uint_eq(slab_strikes(&slab, a), 1);
+        ck_assert_uint_eq(slab_strikes(&slab, b), 1);
+        die_and_attach(true); /* whatever they had at hand was told once */
+        ck_assert_uint_eq(slab_strikes(&slab, a), 1);
+        slab_aside(slab.shm, 1, 99); /* has left its slot meanwhile */
+        die_and_attach(true);
+        ck_assert_uint_eq(slab_strikes(&slab, b), 1);
+        slab_aside(slab.shm, 1, 2);
+        die_and_attach(false);
+        ck_assert_uint_eq(slab_strikes(&slab, b), 1);
+}
+END_TEST
+
 START_TEST(strike_of_a_record_before_its_claim_is_kept) {
         uint32_t slot;
 
@@ -500,6 +521,7 @@ int main(void) {
         tcase_add_test(lives, attach_acks_what_live_versions_contain_and_nothing_newer);
         tcase_add_test(lives, attach_frees_a_done_slot_once_its_last_record_was_read);
         tcase_add_test(lives, slot_at_hand_gets_the_strike);
+        tcase_add_test(lives, a_request_at_a_threads_hand_gets_the_strike_too);
         tcase_add_test(lives, strike_of_a_record_before_its_claim_is_kept);
         tcase_add_test(lives, requests_are_found_whatever_their_ids_and_history);
         suite_add_tcase(suite, refuses);

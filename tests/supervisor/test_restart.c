@@ -214,6 +214,77 @@ START_TEST(the_watchdogs_victims_are_counted) {
 }
 END_TEST
 
+static void dies_of_one_record(struct restart *r, uint64_t from, enum restart_order last) {
+        for (uint64_t i = 0; i < 3; i++)
+                dies_after(r, CAUSE_CRASH, from + i * S, MS, i < 2 ? ORDER_START : last);
+}
+
+START_TEST(deaths_that_end_in_a_dead_letter_are_given_back) {
+        struct restart r;
+
+        restart_init(&r);
+        for (uint64_t i = 0; i < 5; i++) {
+                dies_of_one_record(&r, T0 + i * 8 * S, ORDER_START);
+                expect_about(delay(&r, T0 + (i * 8 + 2) * S + MS), 40 * MS);
+                ck_assert(restart_given_back(&r, &policy, 3, T0 + (i * 8 + 3) * S));
+                ck_assert_uint_eq(r.n_deaths, 0);
+        }
+}
+END_TEST
+
+START_TEST(deaths_of_its_own_still_count_beside_dead_letters) {
+        struct restart r;
+
+        restart_init(&r);
+        for (uint64_t i = 0; i < 3; i++)
+                dies_after(&r, CAUSE_EXIT, T0 + i * S, MS, ORDER_START);
+        dies_of_one_record(&r, T0 + 4 * S, ORDER_RETRY);
+        ck_assert(restart_given_back(&r, &policy, 3, T0 + 7 * S));
+        ck_assert_uint_eq(r.n_deaths, 3);
+        for (uint64_t i = 0; i < 3; i++)
+                dies_after(&r, CAUSE_EXIT, T0 + (8 + i) * S, MS, i < 2 ? ORDER_START : ORDER_RETRY);
+}
+END_TEST
+
+START_TEST(who_dies_of_ever_new_records_goes_down) {
+        struct restart r;
+
+        restart_init(&r);
+        for (uint64_t i = 0; i < 5; i++)
+                dies_after(&r, CAUSE_CRASH, T0 + i * S, MS, ORDER_START);
+        dies_after(&r, CAUSE_CRASH, T0 + 5 * S, MS, ORDER_RETRY);
+}
+END_TEST
+
+START_TEST(who_makes_a_dead_letter_of_every_record_goes_down_too) {
+        struct restart r;
+        uint64_t now = T0;
+
+        restart_init(&r);
+        for (int letter = 0; letter < 5; letter++, now += 4 * S) {
+                dies_of_one_record(&r, now, ORDER_START);
+                ck_assert(restart_given_back(&r, &policy, 3, now + 3 * S));
+        }
+        dies_of_one_record(&r, now, ORDER_START);
+        ck_assert(!restart_given_back(&r, &policy, 3, now + 3 * S));
+        dies_of_one_record(&r, now + 4 * S, ORDER_RETRY);
+        /* a window later it has its letters again */
+        ck_assert(restart_given_back(&r, &policy, 3, T0 + 3 * S + policy.window_ns));
+}
+END_TEST
+
+START_TEST(more_deaths_than_there_were_are_not_given_back) {
+        struct restart r;
+
+        restart_init(&r);
+        dies_after(&r, CAUSE_CRASH, T0, MS, ORDER_START);
+        ck_assert(restart_given_back(&r, &policy, 255, T0 + S));
+        ck_assert_uint_eq(r.n_deaths, 0);
+        ck_assert_uint_eq(r.k, 0);
+        ck_assert_uint_eq(r.next_death, 0);
+}
+END_TEST
+
 /* ---- when restarting does not help ----------------------------------------------------------- */
 
 START_TEST(exit_70_is_for_ever) {
@@ -340,6 +411,11 @@ int main(void) {
         tcase_add_test(tc, renewals_are_no_deaths_and_come_once_a_second);
         tcase_add_test(tc, a_failed_start_counts_like_a_death);
         tcase_add_test(tc, the_watchdogs_victims_are_counted);
+        tcase_add_test(tc, deaths_that_end_in_a_dead_letter_are_given_back);
+        tcase_add_test(tc, deaths_of_its_own_still_count_beside_dead_letters);
+        tcase_add_test(tc, who_dies_of_ever_new_records_goes_down);
+        tcase_add_test(tc, who_makes_a_dead_letter_of_every_record_goes_down_too);
+        tcase_add_test(tc, more_deaths_than_there_were_are_not_given_back);
         tcase_add_test(tc, exit_70_is_for_ever);
         tcase_add_test(tc, exit_71_escalates);
         tcase_add_test(tc, three_crashes_in_recovery_escalate_and_being_ready_starts_anew);

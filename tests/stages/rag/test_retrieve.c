@@ -14,6 +14,7 @@
 
 static char dir[] = "/tmp/millrace-rag-XXXXXX", path[64];
 static int bell;
+static struct slab_shm slab; /* where threads say what they are at */
 
 static struct index_str str(const char *text) {
         return (struct index_str){text, strlen(text)};
@@ -99,7 +100,7 @@ START_TEST(an_index_that_is_not_there_is_said_and_found_later) {
         struct retrieve_job *job;
 
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
-        ck_assert_int_eq(retrieve_start(r), 0);
+        ck_assert_int_eq(retrieve_start(r, &slab), 0);
         ck_assert(!retrieve_available(r, 10 * NS_PER_S));
         job = ask(r, "gate", soon());
         ck_assert_int_eq(job->status, INDEX_E_MISSING);
@@ -122,7 +123,7 @@ START_TEST(a_folder_in_the_place_of_another_is_told_apart_and_the_same_one_is_no
 
         build_index();
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
-        ck_assert_int_eq(retrieve_start(r), 0); /* its threads keep what is never freed */
+        ck_assert_int_eq(retrieve_start(r, &slab), 0); /* its threads keep what is never freed */
         ck_assert(retrieve_available(r, 10 * NS_PER_S));
         ck_assert(!retrieve_replaced(r));
         folder_remove();
@@ -140,7 +141,7 @@ START_TEST(a_deadline_that_has_passed_is_an_error_of_its_own) {
 
         build_index();
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
-        ck_assert_int_eq(retrieve_start(r), 0);
+        ck_assert_int_eq(retrieve_start(r, &slab), 0);
         job = ask(r, "gate", 1);
         ck_assert_int_eq(job->status, INDEX_E_DEADLINE);
         retrieve_release(r, job);
@@ -152,7 +153,7 @@ START_TEST(there_are_as_many_jobs_as_were_asked_for) {
         struct retrieve_job *jobs[2];
 
         ck_assert_int_eq(retrieve_new(&r, path, 2, bell), 0);
-        ck_assert_int_eq(retrieve_start(r), 0); /* its threads keep what is never freed */
+        ck_assert_int_eq(retrieve_start(r, &slab), 0); /* its threads keep what is never freed */
         jobs[0] = retrieve_take(r);
         jobs[1] = retrieve_take(r);
         ck_assert(jobs[0] && jobs[1] && jobs[0] != jobs[1]);
@@ -169,7 +170,7 @@ START_TEST(documents_keep_to_the_budget_of_tokens) {
 
         build_index();
         ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
-        ck_assert_int_eq(retrieve_start(r), 0);
+        ck_assert_int_eq(retrieve_start(r, &slab), 0);
         job = ask(r, "iron gate long wheel", soon());
         ck_assert_uint_eq(index_result_n(job->result), 2);
         ck_assert_uint_eq(documents_make(&documents, job->result, 2000), 2);
