@@ -201,17 +201,17 @@ static bool evict_lost(struct response_log *log) {
 }
 
 /* Finished responses first, but for those whose end a gateway has not seen: before these, an open detached one
- * gives its beginning to the database. Then the oldest extents of the open one that holds most; what the
- * database does not have goes only while it cannot be written, and not before it has said of all that it was
- * given whether it has it. */
+ * gives its beginning to the database. Then the oldest extents of the open one that holds most: so a small
+ * answer beside large ones is there when its gateway comes to it. What the database does not have goes only
+ * while it cannot be written, and not before it has said of all that it was given whether it has it. */
 static bool make_room(struct response_log *log, uint32_t n_extents) {
         while (log->n_free_extents < n_extents) {
                 if (evict_oldest(log, false) || evict_lost(log))
                         continue;
                 if (!log->may_lose && response_log_gives(log))
                         return false;
-                if (evict_largest_head(log, GIVE_LOST) || evict_oldest(log, true) ||
-                                evict_largest_head(log, GIVE_PLAIN))
+                if (evict_largest_head(log, GIVE_LOST) || evict_largest_head(log, GIVE_PLAIN) ||
+                                evict_oldest(log, true))
                         continue;
                 if (!log->may_lose || log->list[LIST_HELD].n)
                         return false;
