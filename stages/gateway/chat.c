@@ -96,7 +96,7 @@ void chat_run(struct gateway *gw, struct conn *c, const struct http1_request *re
         h->chat = (struct chat){0};
         if (http_ask(request, body, &ask, &error)) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
-                client_refuse(&h->client, ask.id, error.code, error.text, ASK_NO_RETRY);
+                client_refuse_ask(&h->client, ask.id, &error);
                 return;
         }
         frame.id = ask.id;
@@ -269,12 +269,12 @@ static void fail(struct client *client, uint64_t seq, const struct openai_error 
         http_done(c);
 }
 
-static void error(struct client *client, struct mr_view id, uint64_t seq, enum mr_error code,
-                struct mr_view message, uint64_t retry_after_ms) {
-        struct openai_error e = {.code = code, .message = message};
+static void error(struct client *client, struct mr_view id, uint64_t seq,
+                const struct dialect_error *e) {
+        struct openai_error body = {.code = e->code, .message = e->message, .param = e->param};
 
         id_keep(chat_of(client), id);
-        fail(client, seq, &e, retry_after_ms);
+        fail(client, seq, &body, e->retry_after_ms);
 }
 
 static void record_error(struct client *client, uint64_t seq, const struct record *record) {
@@ -399,9 +399,9 @@ static int whole_answer(struct gateway *gw, struct reader *r, struct log_cursor 
         if (e == LOG_E_GONE)
                 return e;
         if (e < 0)
-                error(client, answer_id(r->answer), 0, e == -E2BIG ? MR_E_too_large : MR_E_overloaded,
-                                text_view("the answer is too large to be put together"),
-                                ASK_NO_RETRY);
+                client_refuse(client, answer_id(r->answer),
+                                e == -E2BIG ? MR_E_too_large : MR_E_overloaded,
+                                "the answer is too large to be put together", ASK_NO_RETRY);
         else if (head.type == RECORD_ERROR)
                 record_error(client, head.seq, &record);
         else

@@ -248,7 +248,7 @@ static void on_received(struct loop_op *op, int res, uint32_t cqe_flags) {
 /* More input is wanted when there is room for it and the client reads what it is sent. */
 void conn_recv(struct conn *c) {
         if (c->state != CONN_OPEN || c->recv_op.pending || c->ready || c->hold ||
-                        c->in_len == c->in_cap || conn_pending(c) >= CONN_OUT_SOFT)
+                        c->in_len == c->in_cap || conn_pending(c) >= c->protocol->out_soft)
                 return;
         loop_recv(c->conns->loop, &c->recv_op, c->fd, c->in + c->in_len, c->in_cap - c->in_len);
 }

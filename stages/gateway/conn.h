@@ -9,7 +9,7 @@
  * Errors  0 or -errno at the start; later a connection that cannot go on is closed, and `gone` is
  *         called
  * Limits  conns.max connections of each surface; grown input buffers together <= total_bytes;
- *         output of CONN_OUT_SOFT before the writer is asked to wait. A connection without anything
+ *         output of protocol.out_soft before the writer is asked to wait. A connection without anything
  *         to do costs its struct, protocol.own_bytes and protocol.in_bytes; output buffers are taken
  *         when there is output
  *
@@ -33,7 +33,6 @@
 
 #define CONN_LISTENERS_MAX 17u
 #define CONN_OUT 16384u
-#define CONN_OUT_SOFT 65536u
 #define CONN_SPARE_MAX 64u /* output buffers that are kept for the next one */
 
 enum conn_state { CONN_OPEN, CONN_HALF, CONN_FINISHING, CONN_LINGERING, CONN_CLOSING };
@@ -46,6 +45,7 @@ struct protocol {
         enum surface surface;
         uint32_t own_bytes;
         uint32_t in_bytes;
+        uint32_t out_soft; /* bytes of output that a client has not taken before writers wait */
         bool fin_is_gone; /* a client that ends its sending half reads no more either */
         void (*opened)(struct conn *c);
         /* Takes up to `max` messages from c->in. How many; max: there may be more. */

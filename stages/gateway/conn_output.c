@@ -137,7 +137,7 @@ void conns_on_later(struct loop_timer *timer) {
 /* ---- sending ---- */
 
 bool conn_room(struct conn *c) {
-        if (c->state == CONN_CLOSING || conn_pending(c) < CONN_OUT_SOFT)
+        if (c->state == CONN_CLOSING || conn_pending(c) < c->protocol->out_soft)
                 return true;
         c->stalled = true;
         return false;
@@ -145,7 +145,7 @@ bool conn_room(struct conn *c) {
 
 /* Output has gone out: what waited for its room goes on. */
 static void output_left(struct conn *c) {
-        if (conn_pending(c) >= CONN_OUT_SOFT / 2)
+        if (conn_pending(c) >= c->protocol->out_soft / 2)
                 return;
         if (c->stalled) {
                 c->stalled = false;

@@ -33,6 +33,13 @@ struct dialect_text {
         } w;
 };
 
+struct dialect_error {
+        enum mr_error code;
+        struct mr_view message;
+        struct mr_view param;    /* the member of a body that is wrong; n 0: none, or another */
+        uint64_t retry_after_ms; /* ASK_NO_RETRY: none */
+};
+
 struct dialect {
         /* The bytes of a request again: from the door, or when the database was asked. As
          * native_parse(). */
@@ -43,10 +50,9 @@ struct dialect {
         /* more: events follow, and may go out with it. */
         void (*accepted)(struct client *client, const struct answer *a, bool more);
         void (*cancelled)(struct client *client, struct mr_view id);
-        /* seq 0: refuses what was asked; else the last word of a reader. id.n 0: none.
-         * retry_after_ms: ASK_NO_RETRY: none. */
-        void (*error)(struct client *client, struct mr_view id, uint64_t seq, enum mr_error code,
-                        struct mr_view message, uint64_t retry_after_ms);
+        /* seq 0: refuses what was asked; else the last word of a reader. id.n 0: none. */
+        void (*error)(struct client *client, struct mr_view id, uint64_t seq,
+                        const struct dialect_error *error);
         /* One event of the log: a DELTA, DONE or ERROR with its number. */
         void (*event)(struct client *client, const struct answer *a,
                         const struct log_event_head *head, const struct record *record);

@@ -13,6 +13,7 @@
 #include "stages/gateway/conn.h"
 
 #define FRAMES_IN 16384u
+#define FRAMES_OUT_SOFT 65536u
 #define FRAMES_DEPTH 32u
 /* A frame over the limit is read to its end and forgotten, so that its client reads the answer and
  * the connection stays in step; one that says to be longer than this is not. */

@@ -125,7 +125,8 @@ void gateway_ask(struct gateway *gw, struct client *client, const uint8_t *bytes
         struct ask ask;
 
         if (client->dialect->parse(bytes, len, &ask, &error)) {
-                refuse(gw, client, ask.id, error.code, error.text);
+                counters_add(gw->w->counters, COUNTER_refused, 1);
+                client_refuse_ask(client, ask.id, &error);
                 return;
         }
         frame.id = ask.id;
@@ -194,6 +195,7 @@ static void on_refused(struct conn *c, enum frames_refusal why) {
 static const struct protocol socket_protocol = {.surface = SURFACE_SOCKET,
                 .own_bytes = sizeof(struct frames),
                 .in_bytes = FRAMES_IN,
+                .out_soft = FRAMES_OUT_SOFT,
                 .opened = on_opened,
                 .input = frames_input,
                 .writable = on_writable,

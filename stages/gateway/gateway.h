@@ -154,7 +154,21 @@ void client_init(struct client *client, struct conn *c, const struct dialect *di
 void client_gone(struct client *client);
 static inline void client_refuse(struct client *client, struct mr_view id, enum mr_error code,
                 const char *message, uint64_t retry_after_ms) {
-        client->dialect->error(client, id, 0, code, text_view(message), retry_after_ms);
+        const struct dialect_error error = {.code = code,
+                        .message = text_view(message),
+                        .retry_after_ms = retry_after_ms};
+
+        client->dialect->error(client, id, 0, &error);
+}
+/* What it asks for is wrong in itself. */
+static inline void client_refuse_ask(
+                struct client *client, struct mr_view id, const struct ask_error *wrong) {
+        const struct dialect_error error = {.code = wrong->code,
+                        .message = text_view(wrong->text),
+                        .param = text_view(wrong->param),
+                        .retry_after_ms = ASK_NO_RETRY};
+
+        client->dialect->error(client, id, 0, &error);
 }
 /* One request of a client: what it asks for is done, or refused. */
 void gateway_ask(struct gateway *gw, struct client *client, const uint8_t *bytes, uint32_t len);

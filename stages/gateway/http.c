@@ -7,6 +7,7 @@
 #include "stages/common/log.h"
 #include "stages/gateway/endpoints.h"
 #include "stages/gateway/http_answer.h"
+#include "stages/gateway/proxy_protocol.h"
 #include "stages/gateway/reader.h"
 
 #define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
@@ -26,8 +27,8 @@ static void on_timer(struct loop_timer *timer) {
         } else if (h->phase == HTTP_ANSWERING) {
                 chat_ping(c);
                 http_due(c, now + HTTP_PING_NS);
-        } else if (h->begun_ns == 0) {
-                conn_close(c); /* it has been idle for long */
+        } else if (h->begun_ns == 0 || h->phase == HTTP_PROXY) {
+                conn_close(c); /* idle for long, or nobody who could be answered */
         } else {
                 h->last = true;
                 http_refuse(c, 408, MR_E_invalid_request,
@@ -283,6 +284,15 @@ static void body_begin(struct conn *c, const struct http1_request *request) {
         body_due(c);
 }
 
+static void head_begins(struct conn *c) {
+        struct http *h = http_of(c);
+
+        if (h->begun_ns != 0)
+                return;
+        h->begun_ns = loop_now_ns(c->conns->loop);
+        http_due(c, h->begun_ns + head_timeout_ns(c));
+}
+
 static void head_wait(struct conn *c) {
         struct http *h = http_of(c);
 
@@ -291,10 +301,7 @@ static void head_wait(struct conn *c) {
                 http_refuse(c, 0, MR_E_overloaded, "too many large requests at once", NULL);
                 return;
         }
-        if (h->begun_ns != 0)
-                return;
-        h->begun_ns = loop_now_ns(c->conns->loop);
-        http_due(c, h->begun_ns + head_timeout_ns(c));
+        head_begins(c);
 }
 
 /* False: no more can be done with what is there. */
@@ -374,6 +381,57 @@ static bool take_body(struct conn *c) {
         return false;
 }
 
+/* ---- who it is ---- */
+
+static void enter(struct conn *c, const struct client_address *address) {
+        if (http_peer_enter(c, address))
+                return;
+        log_warn("connection_refused", "reason=address connections=%u",
+                        gateway_of(c)->http.peers_max);
+        conn_close(c);
+}
+
+static bool take_proxy(struct conn *c) {
+        struct http *h = http_of(c);
+        struct client_address address;
+        struct proxy_protocol proxy;
+        const char *why;
+        int r = proxy_protocol_parse((const char *)c->in, c->in_len, &proxy, &why);
+
+        if (r == PROXY_E_MORE && (c->in_len < c->in_cap || conn_grow(c, PROXY_HEAD_MAX))) {
+                head_begins(c);
+                return false;
+        }
+        if (r != 0) {
+                log_warn("connection_refused", "reason=proxy why=\"%s\"",
+                                r == PROXY_E_MORE ? "no memory" : why);
+                conn_close(c);
+                return false;
+        }
+        conn_eat(c, proxy.head_bytes);
+        h->phase = HTTP_HEAD;
+        h->begun_ns = 0;
+        http_due(c, loop_now_ns(c->conns->loop) + HTTP_IDLE_NS);
+        address = proxy.proxied ? proxy.client : http_peer_address(c);
+        enter(c, &address);
+        return true;
+}
+
+/* False: no more can be done with what is there. */
+static bool take(struct conn *c) {
+        switch (http_of(c)->phase) {
+        case HTTP_PROXY:
+                return take_proxy(c);
+        case HTTP_HEAD:
+                return take_head(c);
+        case HTTP_BODY:
+                return take_body(c);
+        case HTTP_ANSWERING:
+                break;
+        }
+        return false;
+}
+
 static unsigned http_input(struct conn *c, unsigned max) {
         struct http *h = http_of(c);
         unsigned n = 0;
@@ -382,7 +440,7 @@ static unsigned http_input(struct conn *c, unsigned max) {
                 return 0;
         while (n < max && c->state == CONN_OPEN && h->phase != HTTP_ANSWERING && conn_room(c) &&
                         c->in_len > 0) {
-                if (!(h->phase == HTTP_HEAD ? take_head(c) : take_body(c)))
+                if (!take(c))
                         break;
                 n++;
         }
@@ -395,6 +453,7 @@ static unsigned http_input(struct conn *c, unsigned max) {
 
 static void http_opened(struct conn *c) {
         struct http *h = http_of(c);
+        struct client_address address;
 
         client_init(&h->client, c, NULL);
         if (!rules_of(c)->unix_socket) {
@@ -403,11 +462,11 @@ static void http_opened(struct conn *c) {
         }
         c->timer = (struct loop_timer){.fn = on_timer, .owner = c};
         http_due(c, loop_now_ns(c->conns->loop) + HTTP_IDLE_NS);
-        if (!rules_of(c)->unix_socket && !http_peer_enter(c)) {
-                log_warn("connection_refused", "reason=address connections=%u",
-                                gateway_of(c)->http.peers_max);
-                conn_close(c);
-        }
+        if (gateway_of(c)->w->settings->http.proxy_protocol)
+                return; /* it says who it is */
+        h->phase = HTTP_HEAD;
+        address = http_peer_address(c);
+        enter(c, &address);
 }
 
 static void http_gone(struct conn *c) {
@@ -425,6 +484,7 @@ static void http_writable(struct conn *c) {
 const struct protocol http_protocol = {.surface = SURFACE_HTTP,
                 .own_bytes = sizeof(struct http),
                 .in_bytes = HTTP_IN,
+                .out_soft = HTTP_OUT_SOFT,
                 .fin_is_gone = true,
                 .opened = http_opened,
                 .input = http_input,

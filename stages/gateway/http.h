@@ -9,6 +9,7 @@
  * Limits  a head <= HTTP1_HEAD_MAX within http.head_timeout_ms; a body <= admission.max_body_bytes, not
  *         slower than HTTP_BODY_RATE behind the first http.head_timeout_ms; HTTP_IDLE_NS between requests
  *
+ *   PROXY --(http.proxy_protocol: a proxy's head)--> HEAD
  *   HEAD --(a head, no body to come)--> ANSWERING --(http_done)--> HEAD, or the connection finishes
  *     `--(a body to come)--> BODY --(all of it)--^
  *
@@ -22,12 +23,13 @@
 #include "stages/gateway/gateway.h"
 
 #define HTTP_IN 3072u
+#define HTTP_OUT_SOFT 16384u
 #define HTTP_BODY_RATE 16384u /* bytes a second */
 #define HTTP_IDLE_NS (300ull * 1000000000ull)
 #define HTTP_PING_NS (15ull * 1000000000ull)
 #define HTTP_REQUEST_ID_MAX 128u
 
-enum http_phase { HTTP_HEAD, HTTP_BODY, HTTP_ANSWERING };
+enum http_phase { HTTP_PROXY, HTTP_HEAD, HTTP_BODY, HTTP_ANSWERING };
 
 struct endpoint;
 
@@ -74,8 +76,10 @@ void http_retire(struct gateway *gw);
 
 /* ---- http_surface.c: who is connected from where ---- */
 
-/* False: too many connections come from its address. */
-bool http_peer_enter(struct conn *c);
+/* Of the connection's own peer. */
+struct client_address http_peer_address(const struct conn *c);
+/* False: too many connections come from that address. */
+bool http_peer_enter(struct conn *c, const struct client_address *address);
 void http_peer_leave(struct conn *c);
 
 /* ---- the end of a request ---- */

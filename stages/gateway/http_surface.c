@@ -65,23 +65,26 @@ static struct http_peer **peer_find(
         return at;
 }
 
-bool http_peer_enter(struct conn *c) {
-        struct http_surface *http = &gateway_of(c)->http;
+struct client_address http_peer_address(const struct conn *c) {
         struct sockaddr_storage name = {0};
         socklen_t len = sizeof(name);
-        struct client_address address;
-        struct http_peer **at, *peer;
 
         if (getpeername(c->fd, (struct sockaddr *)&name, &len) == -1)
-                return false; /* it is gone already */
-        address = client_address_of(&name);
-        if (!address.known || client_networks_have(&http->trusted, &address))
+                return (struct client_address){.known = false}; /* it is gone already */
+        return client_address_of(&name);
+}
+
+bool http_peer_enter(struct conn *c, const struct client_address *address) {
+        struct http_surface *http = &gateway_of(c)->http;
+        struct http_peer **at, *peer;
+
+        if (!address->known || client_networks_have(&http->trusted, address))
                 return true;
-        at = peer_find(http, &address);
+        at = peer_find(http, address);
         peer = *at ? *at : calloc(1, sizeof(*peer));
         if (!peer || peer->n >= http->peers_max)
                 return false;
-        peer->address = address;
+        peer->address = *address;
         peer->n++;
         *at = peer;
         http_of(c)->peer = peer;

@@ -52,12 +52,12 @@ static void native_cancelled(struct client *client, struct mr_view id) {
 }
 
 static void native_error(struct client *client, struct mr_view id, uint64_t seq,
-                enum mr_error code, struct mr_view message, uint64_t retry_after_ms) {
+                const struct dialect_error *error) {
         struct pack_buf w;
 
-        if (!begin(&w, client->conn, NATIVE_EVENT_BOUND + message.n))
+        if (!begin(&w, client->conn, NATIVE_EVENT_BOUND + error->message.n))
                 return;
-        native_put_error(&w, id, seq, code, message, retry_after_ms);
+        native_put_error(&w, id, seq, error->code, error->message, error->retry_after_ms);
         end(&w, client->conn);
 }
 

@@ -413,7 +413,10 @@ void reader_fail(struct gateway *gw, struct reader *r, enum mr_error code, const
         if (r->cursor.seq < r->after)
                 seq = r->after + 1;
         reader_remove(gw, r);
-        client->dialect->error(client, id, seq, code, text_view(message), retry_after_ms);
+        client->dialect->error(client, id, seq,
+                        &(struct dialect_error){.code = code,
+                                        .message = text_view(message),
+                                        .retry_after_ms = retry_after_ms});
 }
 
 void readers_cut(struct gateway *gw) {

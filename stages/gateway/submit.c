@@ -265,7 +265,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
         if (compose(&gw->composer, ask, &composed, &error) ||
                         model_check(gw, composed.model, &error)) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
-                refuse(gw, client, id, error.code, error.text);
+                client_refuse_ask(client, id, &error);
                 return;
         }
         FAULT(gw->w, "on_record", composed.query.p, composed.query.n);

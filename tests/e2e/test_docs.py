@@ -68,6 +68,11 @@ def test_commands_of_the_page_run_in_their_order(page, tmp_path):
             if any(line == known or line.startswith(known + " ") for known in ELSEWHERE):
                 continue
             words = shlex.split(line)
+            if words[0] == "curl":
+                told = subprocess.run([word.replace("127.0.0.1:8080", d.http()[0]) for word in words] + ["-sS", "--fail"],
+                                      text=True, capture_output=True, timeout=DEADLINE)
+                assert told.returncode == 0, (line, told.stdout, told.stderr)
+                continue
             assert words[0] in ("millrace", "build/millrace"), f"{page.name}: who runs `{line}`? (ELSEWHERE, or a test)"
             if words[1] == "run":
                 run_and_stop(words[2:], tmp_path)

@@ -159,7 +159,7 @@ START_TEST(a_client_that_asks_and_never_reads_is_not_read_either) {
         }
         ck_assert_uint_lt(sent, 19000u * 900); /* the socket filled up: nobody took it */
         for (struct conn *c = rig.gw->conns.all; c; c = c->next)
-                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 8 * CONN_OUT_SOFT);
+                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 8 * FRAMES_OUT_SOFT);
         for (size_t i = 0; i < sent / 9; i++)
                 rig_expect(&rig, &a, "pong");
 }

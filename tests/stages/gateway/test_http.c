@@ -178,6 +178,10 @@ START_TEST(other_paths_and_methods_are_told_so_and_the_connection_goes_on) {
         rig_http_take(&rig, &a, "400 Bad Request\r\n");
         rig_http_take(&rig, &a, "x-should-retry: false\r\n");
         rig_http_take(&rig, &a, "}}");
+        post(&a, "", "{\"messages\":[],\"stream\":1}");
+        rig_http_take(&rig, &a, "400 Bad Request\r\n");
+        rig_http_take(&rig, &a, "\"param\":\"stream\"");
+        rig_http_take(&rig, &a, "}}");
         post(&a, "", "{\"model\":\"m\",");
         rig_http_take(&rig, &a, "400 Bad Request\r\n");
         rig_http_take(&rig, &a, "at byte ");

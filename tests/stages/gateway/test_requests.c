@@ -733,7 +733,7 @@ START_TEST(a_client_that_does_not_read_only_holds_up_itself) {
         rig_expect(&rig, &b, "done");
         /* Its output is bounded although it has read nothing of 1.2 MB. */
         for (struct conn *c = rig.gw->conns.all; c; c = c->next)
-                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 4 * CONN_OUT_SOFT);
+                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 4 * FRAMES_OUT_SOFT);
         ck_assert_uint_eq(rig.gw->table.n_open, 0); /* and the slot is closed all the same */
         rig_expect(&rig, &a, "accepted");
         /* It gets all of it; what came while it did not read comes in fewer, larger deltas. */
