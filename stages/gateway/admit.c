@@ -109,6 +109,15 @@ static void put_view(struct record *r, uint64_t bit, struct mr_view *to, struct 
         *to = text;
 }
 
+static void put_endpoint(struct record *r, enum body_kind kind) {
+        if (kind != BODY_COMPLETIONS && kind != BODY_EMBEDDINGS)
+                return;
+        r->has |= HAS(endpoint);
+        r->endpoint = kind == BODY_COMPLETIONS ? ENDPOINT_COMPLETIONS : ENDPOINT_EMBEDDINGS;
+        if (kind == BODY_EMBEDDINGS)
+                r->has &= ~HAS(query); /* nothing is looked up for it */
+}
+
 static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
         const struct composed *made = ad->composed;
         const struct ask *ask = ad->ask;
@@ -134,6 +143,7 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
         put_view(r, HAS(template), &r->template, ask->template_name);
         put_view(r, HAS(params), &r->params, made->params);
         put_view(r, HAS(query), &r->query, made->query);
+        put_endpoint(r, ask->kind);
         if (made->body.n <= ADMIT_INLINE)
                 put_view(r, HAS(body), &r->body, made->body);
         else

@@ -22,7 +22,9 @@ static struct chat *chat_of(const struct client *client) {
 
 /* ---- what an answer says again and again ---- */
 
-void chat_forget(struct chat *chat) {
+static void forget(struct conn *c) {
+        struct chat *chat = &http_of(c)->chat;
+
         if (chat->model && chat->model != chat->model_small)
                 free(chat->model);
         *chat = (struct chat){0};
@@ -38,7 +40,7 @@ static void model_keep(struct chat *chat, struct mr_view model) {
 }
 
 static struct openai_answer answer_of(const struct chat *chat) {
-        return (struct openai_answer){.kind = OPENAI_CHAT,
+        return (struct openai_answer){.kind = chat->kind,
                         .id = {chat->id, chat->id_len},
                         .model = {chat->model, chat->model_len},
                         .created = chat->created,
@@ -76,14 +78,14 @@ static void put_lines(struct http_lines *lines, const struct chat *chat) {
 
 /* ---- asking ---- */
 
-static int parse(const uint8_t *bytes, uint32_t len, struct ask *ret, struct ask_error *ret_error) {
+int chat_parse(const uint8_t *bytes, uint32_t len, struct ask *ret, struct ask_error *ret_error) {
         return http_ask_again(bytes, len, ret, ret_error);
 }
 
-static const struct dialect chat_dialect;
+static const struct http_kind chat_kind;
 
-void chat_run(struct gateway *gw, struct conn *c, const struct http1_request *request,
-                struct mr_view body) {
+void chat_submit(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body, const struct dialect *dialect) {
         struct http *h = http_of(c);
         struct lookup_frame frame = {.conn = c,
                         .bytes = c->in,
@@ -92,18 +94,28 @@ void chat_run(struct gateway *gw, struct conn *c, const struct http1_request *re
         struct ask_error error;
         struct ask ask;
 
-        h->client.dialect = &chat_dialect;
+        h->client.dialect = dialect;
         h->chat = (struct chat){0};
+        h->kind = &chat_kind;
         if (http_ask(request, body, &ask, &error)) {
                 counters_add(gw->w->counters, COUNTER_refused, 1);
                 client_refuse_ask(&h->client, ask.id, &error);
                 return;
         }
+        if (ask.kind == BODY_COMPLETIONS)
+                h->chat.kind = OPENAI_COMPLETIONS;
         frame.id = ask.id;
         submit(gw, &h->client, &ask, &frame);
 }
 
-static void composed(struct client *client, const struct composed *made) {
+static const struct dialect chat_dialect;
+
+void chat_run(struct gateway *gw, struct conn *c, const struct http1_request *request,
+                struct mr_view body) {
+        chat_submit(gw, c, request, body, &chat_dialect);
+}
+
+void chat_composed(struct client *client, const struct composed *made) {
         const struct gateway *gw = gateway_of(client->conn);
         struct chat *chat = chat_of(client);
         struct mr_view model = made->model;
@@ -117,7 +129,7 @@ static void composed(struct client *client, const struct composed *made) {
         chat->usage_asked = made->options & OPTION_USAGE_ASKED;
 }
 
-static void accepted(struct client *client, const struct answer *a, bool more) {
+void chat_accepted(struct client *client, const struct answer *a, bool more) {
         struct chat *chat = chat_of(client);
 
         (void)more;
@@ -143,7 +155,7 @@ static bool stream_open(struct client *client) {
         return http_stream_begin(client->conn, "text/event-stream; charset=utf-8", &lines);
 }
 
-void chat_ping(struct conn *c) {
+static void ping(struct conn *c) {
         struct json_buf b;
 
         if (!stream_open(c->user) || !http_piece_begin(c, &b, 16))
@@ -171,7 +183,7 @@ static uint32_t roles_due(const struct chat *chat, const struct record *record) 
         struct openai_roles look = chat->roles;
         uint32_t n = 0, choice;
 
-        while (openai_role_due(&look, record, &choice))
+        while (chat->kind == OPENAI_CHAT && openai_role_due(&look, record, &choice))
                 n++;
         return n;
 }
@@ -185,7 +197,7 @@ static void put_roles(struct json_buf *b, struct chat *chat, const struct openai
                 const struct record *record) {
         uint32_t choice;
 
-        while (openai_role_due(&chat->roles, record, &choice)) {
+        while (chat->kind == OPENAI_CHAT && openai_role_due(&chat->roles, record, &choice)) {
                 data_begin(b, chat, 0);
                 openai_role_chunk(b, answer, choice);
                 data_end(b);
@@ -269,7 +281,7 @@ static void fail(struct client *client, uint64_t seq, const struct openai_error 
         http_done(c);
 }
 
-static void error(struct client *client, struct mr_view id, uint64_t seq,
+void chat_error(struct client *client, struct mr_view id, uint64_t seq,
                 const struct dialect_error *e) {
         struct openai_error body = {.code = e->code, .message = e->message, .param = e->param};
 
@@ -277,7 +289,7 @@ static void error(struct client *client, struct mr_view id, uint64_t seq,
         fail(client, seq, &body, e->retry_after_ms);
 }
 
-static void record_error(struct client *client, uint64_t seq, const struct record *record) {
+void chat_failed(struct client *client, uint64_t seq, const struct record *record) {
         struct openai_error e = openai_error_of(record);
 
         fail(client, seq, &e, record->has & HAS(retry_after_ms) ? record->retry_after_ms : ASK_NO_RETRY);
@@ -287,7 +299,7 @@ static void event(struct client *client, const struct answer *a, const struct lo
                 const struct record *record) {
         created_find(chat_of(client), gateway_of(client->conn), a);
         if (head->type == RECORD_ERROR)
-                record_error(client, head->seq, record);
+                chat_failed(client, head->seq, record);
         else if (!stream_open(client))
                 return;
         else if (head->type == RECORD_DELTA)
@@ -360,14 +372,19 @@ static void put_times(struct http_lines *lines, const struct record *r) {
                 json_put(&lines->b, "\r\n", 2);
 }
 
+void chat_lines(struct http_lines *lines, const struct chat *chat, const struct record *done) {
+        put_lines(lines, chat);
+        if (done)
+                put_times(lines, done);
+}
+
 static void whole_put(struct client *client, const struct openai_whole *w, const struct record *done) {
         struct openai_answer answer = answer_of(chat_of(client));
         uint64_t bound = openai_whole_bound(w, &answer, done);
         struct http_lines lines;
         struct http_body body;
 
-        put_lines(&lines, chat_of(client));
-        put_times(&lines, done);
+        chat_lines(&lines, chat_of(client), done);
         if (!http_answer_begin(&body, client->conn, 200, JSON, &lines,
                             bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX))
                 return;
@@ -403,7 +420,7 @@ static int whole_answer(struct gateway *gw, struct reader *r, struct log_cursor 
                                 e == -E2BIG ? MR_E_too_large : MR_E_overloaded,
                                 "the answer is too large to be put together", ASK_NO_RETRY);
         else if (head.type == RECORD_ERROR)
-                record_error(client, head.seq, &record);
+                chat_failed(client, head.seq, &record);
         else
                 whole_put(client, w, &record);
         return 0;
@@ -424,10 +441,12 @@ static int whole(struct gateway *gw, struct reader *r, struct log_cursor from) {
         return e;
 }
 
-static const struct dialect chat_dialect = {.parse = parse,
-                .composed = composed,
-                .accepted = accepted,
-                .error = error,
+static const struct http_kind chat_kind = {.ping = ping, .forget = forget};
+
+static const struct dialect chat_dialect = {.parse = chat_parse,
+                .composed = chat_composed,
+                .accepted = chat_accepted,
+                .error = chat_error,
                 .event = event,
                 .text_delta = text_delta,
                 .text_piece = text_piece,

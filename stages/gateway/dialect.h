@@ -33,6 +33,13 @@ struct dialect_text {
         } w;
 };
 
+/* How a reader that was just made stands. */
+enum attached {
+        ATTACHED_READS,  /* there are events for it, or there will be */
+        ATTACHED_AT_END, /* the answer has ended, and it has seen all of it */
+        ATTACHED_GONE,   /* its events are evicted: an error comes */
+};
+
 struct dialect_error {
         enum mr_error code;
         struct mr_view message;
@@ -50,6 +57,8 @@ struct dialect {
         /* more: events follow, and may go out with it. */
         void (*accepted)(struct client *client, const struct answer *a, bool more);
         void (*cancelled)(struct client *client, struct mr_view id);
+        /* `attach` has made this reader. NULL: nothing is said. */
+        void (*attached)(struct client *client, struct reader *r, enum attached how);
         /* seq 0: refuses what was asked; else the last word of a reader. id.n 0: none. */
         void (*error)(struct client *client, struct mr_view id, uint64_t seq,
                         const struct dialect_error *error);

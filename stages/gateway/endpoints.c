@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "stages/gateway/embeddings.h"
 #include "stages/gateway/http_answer.h"
 #include "stages/gateway/lanes.h"
 
@@ -94,8 +95,8 @@ static void models(struct gateway *gw, struct conn *c, const struct http1_reques
         http_done(c);
 }
 
-/* %41 is A. Ids with a slash in them come in either form. False: no such text. */
-static bool decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_n) {
+/* Ids with a slash in them come in either form. */
+bool endpoint_decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_n) {
         static const char hex[] = "0123456789abcdef";
         uint32_t n = 0;
 
@@ -130,7 +131,7 @@ static void model(struct gateway *gw, struct conn *c, const struct http1_request
         uint32_t n = 0;
 
         (void)body;
-        if (!decode((struct mr_view){request->path.p + prefix, request->path.n - prefix}, name,
+        if (!endpoint_decode((struct mr_view){request->path.p + prefix, request->path.n - prefix}, name,
                             sizeof(name), &n))
                 n = 0;
         for (uint32_t i = 0; n > 0 && i < all->n; i++) {
@@ -156,6 +157,11 @@ static const struct endpoint table[] = {
                 {"GET", "/v1/models", models},
                 {"GET", "/v1/models/", model},
                 {"POST", "/v1/chat/completions", chat_run},
+                {"POST", "/v1/completions", chat_run},
+                {"POST", "/v1/embeddings", embeddings_run},
+                {"POST", "/v1/jobs", jobs_create},
+                {"GET", "/v1/jobs/", jobs_get},
+                {"DELETE", "/v1/jobs/", jobs_delete},
 };
 
 static bool path_is(const struct endpoint *e, struct mr_view path) {
@@ -167,7 +173,9 @@ static bool path_is(const struct endpoint *e, struct mr_view path) {
 }
 
 int endpoint_find(const struct http1_request *request, const struct endpoint **ret,
-                const char **ret_allow) {
+                char ret_allow[static ENDPOINT_ALLOW_MAX]) {
+        struct json_buf allow = {.at = ret_allow, .cap = ENDPOINT_ALLOW_MAX - 1};
+
         for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
                 const struct endpoint *e = &table[i];
                 bool get = strcmp(e->method, "GET") == 0;
@@ -179,8 +187,9 @@ int endpoint_find(const struct http1_request *request, const struct endpoint **r
                         *ret = e;
                         return 0;
                 }
-                *ret_allow = get ? "GET, HEAD" : e->method;
-                return ENDPOINT_E_METHOD;
+                json_put_text(&allow, allow.len > 0 ? ", " : "");
+                json_put_text(&allow, get ? "GET, HEAD" : e->method);
         }
-        return ENDPOINT_E_PATH;
+        ret_allow[allow.len] = '\0';
+        return allow.len > 0 ? ENDPOINT_E_METHOD : ENDPOINT_E_PATH;
 }

@@ -20,6 +20,9 @@ struct endpoint {
                         struct mr_view body);
 };
 
-/* METHOD: *ret_allow is the Allow header's value. */
+#define ENDPOINT_ALLOW_MAX 64u
+/* METHOD: ret_allow is the Allow header's value. */
 int endpoint_find(const struct http1_request *request, const struct endpoint **ret,
-                const char **ret_allow);
+                char ret_allow[static ENDPOINT_ALLOW_MAX]);
+/* A part of a path as a name: %41 is A. False: no such text, or longer than cap. */
+bool endpoint_decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_n);

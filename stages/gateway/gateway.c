@@ -14,6 +14,7 @@
 
 #include "stages/gateway/admit.h"
 #include "stages/gateway/answers.h"
+#include "stages/gateway/collect.h"
 #include "stages/gateway/lanes.h"
 #include "stages/gateway/http.h"
 #include "stages/gateway/lookup.h"
@@ -67,17 +68,44 @@ static void refuse(struct gateway *gw, struct client *client, struct mr_view id,
 
 /* ---- operations on a known id ---- */
 
+static enum attached look(struct gateway *gw, struct answer *a, uint64_t after) {
+        const struct log_view *view = &gw->w->logs[a->lane];
+        struct log_event_head head;
+        struct log_cursor cursor;
+        struct record record;
+        int e;
+
+        if (a->where == ANSWER_DOOR || !lane_is_here(gw, a->lane))
+                return ATTACHED_READS;
+        if (a->response == LOG_NONE && log_find(view, a->req_id, &a->response) != 0)
+                a->response = LOG_NONE;
+        if (a->response == LOG_NONE || log_is_restarting(view, a->response))
+                return ATTACHED_READS;
+        e = log_open(view, a->req_id, a->response, after, &cursor);
+        if (e != 0)
+                return e == LOG_E_AGAIN ? ATTACHED_READS : ATTACHED_GONE;
+        return log_response_state(view, a->response) == LOG_FINISHED &&
+                                       collect_next(gw, a, &cursor, &head, &record) == LOG_E_AGAIN
+                               ? ATTACHED_AT_END
+                               : ATTACHED_READS;
+}
+
 static void attach(struct gateway *gw, struct client *client, struct answer *a, uint64_t after) {
         struct reader *r = reader_find(client, a);
 
         /* Once on one connection: no event is delivered twice. */
         if (r && r->kind != READER_DETACHED)
                 return;
-        if (r)
+        if (r) {
                 r->kind = READER_EVENTS;
-        else if (!reader_add(gw, client, a, READER_EVENTS, after))
+                return;
+        }
+        r = reader_add(gw, client, a, READER_EVENTS, after);
+        if (!r)
                 client_refuse(client, answer_id(a), MR_E_overloaded, "too many readers",
                                 gateway_retry_after_ms(gw));
+        else if (client->dialect->attached)
+                client->dialect->attached(client, r, look(gw, a, after));
 }
 
 static void cancel(struct gateway *gw, struct client *client, struct answer *a) {

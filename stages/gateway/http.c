@@ -25,7 +25,8 @@ static void on_timer(struct loop_timer *timer) {
                 if (h->due_ns != UINT64_MAX)
                         loop_timer_set(c->conns->loop, timer, h->due_ns);
         } else if (h->phase == HTTP_ANSWERING) {
-                chat_ping(c);
+                if (h->kind)
+                        h->kind->ping(c);
                 http_due(c, now + HTTP_PING_NS);
         } else if (h->begun_ns == 0 || h->phase == HTTP_PROXY) {
                 conn_close(c); /* idle for long, or nobody who could be answered */
@@ -59,8 +60,12 @@ static void body_due(struct conn *c) {
 
 /* ---- the end of a request ---- */
 
-static void forget(struct http *h) {
-        chat_forget(&h->chat);
+static void forget(struct conn *c) {
+        struct http *h = http_of(c);
+
+        if (h->kind)
+                h->kind->forget(c);
+        h->kind = NULL;
         free(h->lines);
         h->lines = NULL;
         h->lines_len = 0;
@@ -71,7 +76,7 @@ static void forget(struct http *h) {
 void http_done(struct conn *c) {
         struct http *h = http_of(c);
 
-        forget(h);
+        forget(c);
         h->phase = HTTP_HEAD;
         if (c->state != CONN_OPEN)
                 return;
@@ -230,7 +235,7 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
         uint64_t max = gateway_of(c)->w->settings->admission.max_body_bytes;
         struct http *h = http_of(c);
         struct http1_refusal refusal = {413, "the body is larger than what is allowed"};
-        const char *allow = "";
+        char allow[ENDPOINT_ALLOW_MAX];
         int e;
 
         /* Behind an answer that does not wait for the body, the next request is hard to find. */
@@ -244,7 +249,7 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
                 preflight(c, request);
                 return false;
         }
-        e = endpoint_find(request, &h->endpoint, &allow);
+        e = endpoint_find(request, &h->endpoint, allow);
         if (e == 0) {
                 h->last = !request->keep_alive || gateway_of(c)->w->closing;
                 return true;
@@ -474,7 +479,7 @@ static void http_gone(struct conn *c) {
 
         http_peer_leave(c);
         client_gone(&h->client);
-        forget(h);
+        forget(c);
 }
 
 static void http_writable(struct conn *c) {

@@ -21,6 +21,7 @@
 #include "stages/common/http1_chunked.h"
 #include "stages/gateway/chat.h"
 #include "stages/gateway/gateway.h"
+#include "stages/gateway/jobs.h"
 
 #define HTTP_IN 3072u
 #define HTTP_OUT_SOFT 16384u
@@ -32,6 +33,12 @@
 enum http_phase { HTTP_PROXY, HTTP_HEAD, HTTP_BODY, HTTP_ANSWERING };
 
 struct endpoint;
+
+/* What answers a request that stages work at. */
+struct http_kind {
+        void (*ping)(struct conn *c);   /* its answer has been silent for a while */
+        void (*forget)(struct conn *c); /* the request is over, or its client is gone */
+};
 
 struct http {
         struct client client; /* conn->user */
@@ -57,7 +64,11 @@ struct http {
         char request_id[HTTP_REQUEST_ID_MAX];
         char *lines; /* CORS; NULL: none are due */
         uint32_t lines_len;
-        struct chat chat;
+        const struct http_kind *kind; /* NULL: it is answered at once */
+        union {
+                struct chat chat;
+                struct job job;
+        };
 };
 
 static inline struct http *http_of(const struct conn *c) {

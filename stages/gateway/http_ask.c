@@ -102,6 +102,12 @@ static int rag_take(const struct http1_request *request, struct ask *ret, struct
         return 0;
 }
 
+static enum body_kind kind_of(struct mr_view path) {
+        if (http1_is(path, "/v1/completions"))
+                return BODY_COMPLETIONS;
+        return http1_is(path, "/v1/embeddings") ? BODY_EMBEDDINGS : BODY_CHAT;
+}
+
 int http_ask(const struct http1_request *request, struct mr_view body, struct ask *ret,
                 struct ask_error *ret_error) {
         const struct mr_view *priority = http1_field(request, "x-millrace-priority");
@@ -109,6 +115,7 @@ int http_ask(const struct http1_request *request, struct mr_view body, struct as
         *ret = (struct ask){.op = OP_SUBMIT,
                         .content = CONTENT_BODY,
                         .text = body,
+                        .kind = kind_of(request->path),
                         .body_decides = true,
                         .priority = PRIORITY_DEFAULT};
         ret_error->code = MR_E_none;

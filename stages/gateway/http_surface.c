@@ -33,6 +33,7 @@ int http_surface_init(struct gateway *gw) {
 
 void http_surface_close(struct gateway *gw) {
         client_networks_close(&gw->http.trusted);
+        json_frame_close(&gw->http.frame);
 }
 
 struct conn_listener *http_listen(struct gateway *gw, int fd, const char *where) {

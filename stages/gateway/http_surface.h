@@ -13,6 +13,7 @@
 #include "stages/gateway/client_address.h"
 #include "stages/gateway/conn.h"
 #include "stages/gateway/http_rules.h"
+#include "stages/gateway/json_frame.h"
 
 #define HTTP_PEER_BUCKETS 1024u
 #define HTTP_DATE_BYTES 32u
@@ -35,6 +36,7 @@ struct http_surface {
         struct client_networks trusted;
         struct http_peer *peers[HTTP_PEER_BUCKETS];
         uint32_t peers_max;
+        struct json_frame frame; /* scratch: a request or an event of the native dialect */
         int64_t epoch_s; /* CLOCK_MONOTONIC's zero, in whole seconds */
         uint64_t date_at_s;
         char date[HTTP_DATE_BYTES];

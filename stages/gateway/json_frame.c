@@ -12,7 +12,7 @@
 #include "stages/gateway/pull.h"
 
 #define FRAME_KEEP 65536u /* a buffer up to this stays for the next one */
-#define FORCED_BYTES 64u  /* op and detach */
+#define MORE_BYTES 64u    /* of a member that is added, beside its text */
 
 /* ---- JSON to msgpack ---- */
 
@@ -25,7 +25,9 @@ struct reading {
         yajl_handle parser;
         const char *text;
         uint32_t len, prev; /* end of the token before */
-        const char *op;
+        const struct json_frame_more *more;
+        uint32_t n_more;
+        bool had[JSON_FRAME_MORE_MAX]; /* the text has it */
         struct pack_buf w;
         uint32_t depth;
         struct open open[FRAMES_DEPTH + 1];
@@ -166,7 +168,11 @@ static int on_key(void *ctx, const unsigned char *s, size_t n) {
         if (r->skip_depth > 0)
                 return 1;
         if (r->depth == 1) {
-                r->drop = r->op && (is(s, n, "op") || is(s, n, "detach"));
+                for (uint32_t i = 0; i < r->n_more; i++)
+                        if (is(s, n, r->more[i].name)) {
+                                r->drop = r->more[i].force;
+                                r->had[i] = !r->drop;
+                        }
                 r->body = is(s, n, "body");
         }
         if (r->drop)
@@ -216,15 +222,21 @@ static void patch(struct reading *r, const struct open *open) {
                 memcpy(r->w.at + open->at + 1, &n, sizeof(n));
 }
 
-static void put_forced(struct reading *r, const char *op, bool detach) {
-        pack_str(&r->w, (struct mr_view){"op", 2});
-        pack_str(&r->w, (struct mr_view){op, (uint32_t)strlen(op)});
-        r->open[1].n++;
-        if (!detach)
-                return;
-        pack_str(&r->w, (struct mr_view){"detach", 6});
-        pack_bool(&r->w, true);
-        r->open[1].n++;
+static void put_more(struct reading *r) {
+        for (uint32_t i = 0; i < r->n_more; i++) {
+                const struct json_frame_more *m = &r->more[i];
+
+                if (r->had[i])
+                        continue;
+                pack_str(&r->w, (struct mr_view){m->name, (uint32_t)strlen(m->name)});
+                if (m->text.p)
+                        pack_str(&r->w, m->text);
+                else if (m->number == UINT64_MAX)
+                        pack_bool(&r->w, true);
+                else
+                        pack_uint(&r->w, m->number);
+                r->open[1].n++;
+        }
 }
 
 static int closes(void *ctx) {
@@ -241,8 +253,9 @@ static int closes(void *ctx) {
                 r->drop = r->body = false;
                 return 1;
         }
-        if (r->depth > 1 || !r->op)
-                patch(r, &r->open[r->depth]);
+        if (r->depth == 1)
+                put_more(r);
+        patch(r, &r->open[r->depth]);
         r->depth--;
         return 1;
 }
@@ -265,7 +278,7 @@ static const yajl_callbacks callbacks = {.yajl_null = on_null,
                 .yajl_start_array = on_array,
                 .yajl_end_array = closes};
 
-static int room(struct json_frame *f, uint64_t need) {
+int json_frame_room(struct json_frame *f, uint64_t need) {
         uint8_t *bytes = f->bytes;
 
         if (f->cap > FRAME_KEEP && need <= FRAME_KEEP) {
@@ -290,13 +303,16 @@ void json_frame_close(struct json_frame *f) {
         *f = (struct json_frame){0};
 }
 
-int json_frame(struct json_frame *f, const char *text, uint32_t len, const char *op, bool detach,
-                struct ask_error *ret_error) {
-        struct reading r = {.text = text, .len = len, .op = op};
+int json_frame(struct json_frame *f, const char *text, uint32_t len,
+                const struct json_frame_more *more, uint32_t n_more, struct ask_error *ret_error) {
+        struct reading r = {.text = text, .len = len, .more = more, .n_more = n_more};
+        uint64_t need = (uint64_t)len * JSON_FRAME_GROWTH;
         yajl_status status;
         uint32_t at;
 
-        if (room(f, (uint64_t)len * JSON_FRAME_GROWTH + FORCED_BYTES))
+        for (uint32_t i = 0; i < n_more; i++)
+                need += MORE_BYTES + more[i].text.n;
+        if (json_frame_room(f, need))
                 return ask_fail(ret_error, MR_E_overloaded, "out of memory");
         pack_buf_init(&r.w, f->bytes, f->cap);
         r.parser = yajl_alloc(&callbacks, NULL, &r);
@@ -310,10 +326,6 @@ int json_frame(struct json_frame *f, const char *text, uint32_t len, const char 
         if (status != yajl_status_ok)
                 return ask_fail(ret_error, MR_E_invalid_request, "%s at byte %u",
                                 r.why ? r.why : "not JSON", at < len ? at : len);
-        if (op) {
-                put_forced(&r, op, detach);
-                patch(&r, &r.open[1]);
-        }
         if (r.w.full)
                 return ask_fail(ret_error, MR_E_internal, "a frame is larger than its bound");
         f->len = r.w.len;

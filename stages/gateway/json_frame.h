@@ -17,6 +17,7 @@
 #include "stages/engines/json/json.h"
 #include "stages/gateway/ask.h"
 
+#define JSON_FRAME_MORE_MAX 16u
 #define JSON_FRAME_GROWTH 5u /* {"a":{},…: five bytes of msgpack for two of JSON */
 
 struct json_frame {
@@ -24,11 +25,19 @@ struct json_frame {
         uint32_t len, cap;
 };
 
-/* op: what the surface means by it (with `detach`, when that is asked for); the text's own members of
- * these names do not count. NULL: they do. */
-int json_frame(struct json_frame *f, const char *text, uint32_t len, const char *op, bool detach,
-                struct ask_error *ret_error);
+/* A member that the surface adds, unless the text has it; `force`: whatever the text says. */
+struct json_frame_more {
+        const char *name;
+        struct mr_view text; /* p NULL: the number, or true */
+        uint64_t number;     /* UINT64_MAX: true */
+        bool force;
+};
+int json_frame(struct json_frame *f, const char *text, uint32_t len,
+                const struct json_frame_more *more, uint32_t n_more, struct ask_error *ret_error);
 void json_frame_close(struct json_frame *f);
+
+/* Room for n bytes in its buffer, which are the caller's to write. 0 or -ENOMEM. */
+int json_frame_room(struct json_frame *f, uint64_t n);
 
 /* One msgpack value as JSON. A buffer of JSON_EVENT_GROWTH times its length is large enough. False: it is no
  * msgpack (nothing of ours is not). */

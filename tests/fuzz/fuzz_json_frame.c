@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
 
         if (n > 1 << 16)
                 return 0;
-        if (json_frame(&frame, (const char *)bytes, (uint32_t)n, NULL, false, &error)) {
+        if (json_frame(&frame, (const char *)bytes, (uint32_t)n, NULL, 0, &error)) {
                 if (error.code == MR_E_none || error.code == MR_E_internal || !error.text[0])
                         abort();
                 return 0;
@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
                 abort();
         /* A body came back as a text, and extra may be any text. */
         if (!memmem(bytes, n, "body", 4) && !memmem(bytes, n, "\\u", 2) && !memmem(bytes, n, "extra", 5) &&
-                        (json_frame(&again, b.at, b.len, NULL, false, &error) ||
+                        (json_frame(&again, b.at, b.len, NULL, 0, &error) ||
                                         again.len != frame.len ||
                                         memcmp(again.bytes, frame.bytes, frame.len) != 0))
                 abort();

@@ -17,11 +17,14 @@ static void teardown(void) {
 static int make(const char *text, const char *op, bool detach) {
         uint32_t n = (uint32_t)strlen(text);
         char *copy = malloc(n ? n : 1); /* exactly as long: a sanitizer sees a byte too many */
+        const struct json_frame_more more[] = {
+                        {.name = "op", .text = {op, op ? (uint32_t)strlen(op) : 0}, .force = true},
+                        {.name = "detach", .number = UINT64_MAX, .force = true}};
         int r;
 
         memcpy(copy, text, n);
         error = (struct ask_error){0};
-        r = json_frame(&frame, copy, n, op, detach, &error);
+        r = json_frame(&frame, copy, n, more, op ? 1 + detach : 0, &error);
         free(copy);
         return r;
 }
@@ -113,6 +116,17 @@ START_TEST(the_surfaces_meaning_wins_whatever_the_text_says) {
 }
 END_TEST
 
+START_TEST(what_the_surface_adds_gives_way_to_what_the_text_says) {
+        const struct json_frame_more more[] = {{.name = "session", .text = {"s", 1}},
+                        {.name = "deadline_ms", .number = 5},
+                        {.name = "id", .text = {"head", 4}}};
+        const char *text = "{\"id\":\"own\",\"a\":{\"session\":1}}";
+
+        ck_assert_int_eq(json_frame(&frame, text, (uint32_t)strlen(text), more, 3, &error), 0);
+        ck_assert_str_eq(back(), "{\"id\":\"own\",\"a\":{\"session\":1},\"session\":\"s\",\"deadline_ms\":5}");
+}
+END_TEST
+
 START_TEST(extra_members_are_an_object_again) {
         ck_assert_int_eq(make("{\"ev\":\"delta\",\"extra\":\"{\\\"a\\\":[1.50]}\",\"tool\":{\"extra\":\"{}\"}}",
                                          NULL, false),
@@ -133,6 +147,7 @@ int main(void) {
         tcase_add_test(tc, values_come_back_as_they_were);
         tcase_add_test(tc, a_body_is_its_own_text);
         tcase_add_test(tc, the_surfaces_meaning_wins_whatever_the_text_says);
+        tcase_add_test(tc, what_the_surface_adds_gives_way_to_what_the_text_says);
         tcase_add_test(tc, extra_members_are_an_object_again);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);
