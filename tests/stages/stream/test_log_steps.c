@@ -129,6 +129,88 @@ static void kill_everywhere(const char *name, uint64_t from, uint64_t n) {
         rig_close(&copy);
 }
 
+/* ---- a part that the database has ---------------------------------------------------------------- */
+
+#define PART_REQ 7u
+#define PART_LEN 1000u
+#define PART_EVENT (sizeof(struct log_event_head) + PART_LEN)
+static_assert(PART_LEN % 8 == 0, "no padding");
+
+struct part {
+        struct rig *rig;
+        uint32_t response;
+        uint64_t bytes, n; /* of the part; events so far */
+};
+
+/* It is stored: its extents are given back, and what waited for them is written. */
+static void give_back(void *ctx) {
+        const struct part *part = ctx;
+
+        steps_mark();
+        response_log_part_done(&part->rig->log, part->response, part->bytes, true);
+        if (rig_append(part->rig, PART_REQ, 2 + part->n, PART_LEN, 0) != 0)
+                abort();
+}
+
+/* A successor finds all that the database has not been told that it has, and as many events as were published. */
+static void recover_part(struct rig *copy, const struct part *part) {
+        static uint8_t rest[BUDGET];
+        uint64_t stored, bytes, last, at = 0;
+
+        memcpy(copy->map, part->rig->map, copy->bytes);
+        rig_attach(copy);
+        stored = atomic_load(&copy->log.shm->responses[part->response].stored);
+        bytes = response_log_bytes(&copy->log, part->response);
+        last = rig_last(copy, part->response);
+        ck_assert(stored == 0 || stored == part->bytes);
+        ck_assert_uint_le(part->n, last);
+        ck_assert_uint_eq(stored + bytes, last * PART_EVENT);
+        response_log_copy(&copy->log, part->response, bytes, rest);
+        for (uint64_t seq = stored / PART_EVENT + 1; seq <= last; seq++, at += PART_EVENT) {
+                struct log_event_head head;
+
+                memcpy(&head, rest + at, sizeof(head));
+                ck_assert_uint_eq(head.seq, seq);
+                ck_assert(pattern_is(rest + at + sizeof(head), PART_REQ, seq, PART_LEN));
+        }
+        check_kept(copy, part->response);
+}
+
+START_TEST(a_kill_at_every_instruction_while_a_part_is_given_back) {
+        struct rig rig = rig_new(BUDGET), copy = rig_new(BUDGET);
+        struct part part = {&rig, rig_create(&rig, PART_REQ, 1, true), 0, 0};
+        struct steps steps = {.n_areas = 0};
+        uint64_t points = 0, states = 0;
+        int status = 0;
+        pid_t pid;
+
+        while (rig_append(&rig, PART_REQ, 2 + part.n, PART_LEN, 0) == 0)
+                part.n++;
+        part.bytes = response_log_part(&rig.log, &part.response);
+        ck_assert_uint_eq(part.bytes % PART_EVENT, 0);
+        response_log_part_begin(&rig.log, part.response);
+        pid = steps_start(give_back, &part);
+        if (pid == -1)
+                return; /* ptrace is not allowed here */
+        steps_area(&steps, rig.map, rig.bytes);
+        while (steps_one(pid, &status) == STEPS_STEPPED) {
+                points++;
+                if (!steps_look(&steps))
+                        continue;
+                recover_part(&copy, &part);
+                states++;
+        }
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with %x", status);
+        ck_assert_uint_eq(rig_last(&rig, part.response), part.n + 1);
+        printf("steps stage=log-part points=%llu states=%llu\n", (unsigned long long)points,
+                        (unsigned long long)states);
+        fflush(stdout);
+        steps_free(&steps);
+        rig_close(&rig);
+        rig_close(&copy);
+}
+END_TEST
+
 /* Into a log that is still empty, and into one that is full and evicts. */
 START_TEST(a_kill_at_every_instruction_of_the_first_events) {
         /* All before belongs to heads that never were. */
@@ -143,12 +225,15 @@ END_TEST
 
 int main(void) {
         Suite *suite = suite_create("log_steps");
-        TCase *tcase = tcase_create("steps");
+        TCase *tcase = tcase_create("steps"), *part = tcase_create("part");
 
         tcase_add_test(tcase, a_kill_at_every_instruction_of_the_first_events);
         tcase_add_test(tcase, a_kill_at_every_instruction_while_others_are_evicted);
+        tcase_add_test(part, a_kill_at_every_instruction_while_a_part_is_given_back);
         tcase_set_timeout(tcase, 600);
+        tcase_set_timeout(part, 600);
         suite_add_tcase(suite, tcase);
+        suite_add_tcase(suite, part);
         SRunner *runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
         int failed = srunner_ntests_failed(runner);
