@@ -238,8 +238,9 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
         char allow[ENDPOINT_ALLOW_MAX];
         int e;
 
-        /* Behind an answer that does not wait for the body, the next request is hard to find. */
-        if (h->chunked || h->body_expected > c->in_len - h->head_bytes)
+        /* An answer that does not wait for the body is the last one, also where the body is there
+         * already: what becomes of the bytes behind it is not to depend on how they came. */
+        if (h->chunked || h->body_expected > 0)
                 h->last = true;
         if (http_rules_check(rules_of(c), request, &refusal) != 0 || h->body_expected > max) {
                 refuse_head(c, &refusal);
@@ -332,7 +333,7 @@ static bool take_head(struct conn *c) {
         behind = c->in_len - h->head_bytes;
         if (!head_check(c, &request)) {
                 if (c->state == CONN_OPEN)
-                        conn_eat(c, h->head_bytes + (uint32_t)h->body_expected);
+                        conn_eat(c, h->head_bytes);
         } else if (!h->chunked && h->body_expected <= behind) {
                 h->body_bytes = (uint32_t)h->body_expected;
                 run(c, &request);

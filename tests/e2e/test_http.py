@@ -351,6 +351,21 @@ def test_connections_are_capped_in_all_and_for_each_address(daemon):
     wait_for("room", lets_in)
 
 
+def test_pages_of_a_listed_origin_are_let_in(daemon):
+    page = "https://app.example"
+    d = serve(daemon, {**echo(), "http.allowed_origins": [page]})
+    status, headers, _ = ask(d, method="OPTIONS", path="/v1/chat/completions", Origin=page, Access_Control_Request_Method="POST",
+                             Access_Control_Request_Headers="content-type")
+    assert status == 204 and headers["Access-Control-Allow-Origin"] == page
+    status, headers, _ = ask(d, body(), Origin=page)
+    assert status == 200 and headers["Access-Control-Allow-Origin"] == page and "Origin" in headers["Vary"]
+    status, headers, _ = ask(d, body(stream=True), Origin=page)
+    assert status == 200 and headers["Access-Control-Allow-Origin"] == page
+    status, headers, _ = ask(d, b"{}", Origin=page)
+    assert status == 400 and headers["Access-Control-Allow-Origin"] == page
+    assert ask(d, body(), Origin="https://other.example")[0] == 403
+
+
 def proxy_head(address):
     """Version 2, a TCP connection over IPv4 from there."""
     return (b"\r\n\r\n\0\r\nQUIT\n" + bytes([0x21, 0x11, 0, 12]) + socket.inet_aton(address) + socket.inet_aton("127.0.0.1") +

@@ -288,6 +288,117 @@ START_TEST(an_error_before_the_first_token_is_a_status) {
 }
 END_TEST
 
+/* The timer of the newest connection but one: that is a's. */
+static void time_passes(void) {
+        http_due(rig.gw->conns.all->next, 1);
+        rig_settle(&rig);
+}
+
+START_TEST(c14_silence_is_filled_with_comments_and_then_a_failure_is_an_event) {
+        uint64_t req_id;
+        uint32_t r;
+
+        post(&a, "", STREAM);
+        r = take(&req_id);
+        rig_settle(&rig);
+        ck_assert_ptr_null(strstr(a.got, "HTTP/1.1")); /* a status may still be needed */
+        time_passes();
+        rig_http_take(&rig, &a, "HTTP/1.1 200 OK\r\n");
+        rig_http_take(&rig, &a, "8\r\n: ping\n\n\r\n");
+        time_passes();
+        rig_http_take(&rig, &a, "8\r\n: ping\n\n\r\n");
+        rig_error(&rig, 0, r, 1, MR_E_upstream_timeout);
+        rig_http_take(&rig, &a, "data: {\"error\":{\"message\":\"it went wrong\"");
+        ck_assert(rig_http_closed(&rig, &a));
+}
+END_TEST
+
+START_TEST(a_unary_answer_is_waited_for_without_a_word) {
+        uint64_t req_id;
+        uint32_t r;
+
+        post(&a, "", BODY);
+        r = take(&req_id);
+        rig_wait_ms(&rig, 300); /* longer than a head may take */
+        rig_done(&rig, 0, r, 1);
+        rig_http_take(&rig, &a, "HTTP/1.1 200 OK\r\n");
+}
+END_TEST
+
+/* So much that neither the socket nor the output takes it. */
+static uint32_t flood(uint64_t *req_id, uint64_t n) {
+        static char text[2000];
+        uint32_t r;
+
+        memset(text, 'y', sizeof(text) - 1);
+        post(&a, "", STREAM);
+        r = take(req_id);
+        for (uint64_t i = 1; i <= n; i++) {
+                rig_delta(&rig, 0, r, i, text);
+                rig_turn(&rig);
+        }
+        rig_settle(&rig);
+        for (struct conn *c = rig.gw->conns.all; c; c = c->next)
+                ck_assert_uint_le(c->out[0].cap + c->out[1].cap, 65536);
+        return r;
+}
+
+START_TEST(c1_a_reader_that_fell_behind_gets_everything_in_fewer_chunks) {
+        uint64_t req_id;
+        uint32_t r = flood(&req_id, 400), chunks = 0, bytes = 0;
+
+        rig_done(&rig, 0, r, 401);
+        rig_http_expect(&rig, &a, "data: [DONE]");
+        for (const char *p = a.got; (p = strstr(p, "\"content\":\"y")); p++, chunks++)
+                bytes += (uint32_t)strspn(p + 11, "y");
+        ck_assert_uint_eq(bytes, 400 * 1999);
+        ck_assert_uint_lt(chunks, 300);
+}
+END_TEST
+
+START_TEST(c2_a_reader_that_the_log_left_behind_is_cut_with_an_error) {
+        uint64_t req_id;
+        uint32_t r = flood(&req_id, 400);
+
+        rig_evict(&rig, 0, r);
+        rig_http_expect(&rig, &a, "\"code\":\"gone\"}}");
+        ck_assert(rig_http_closed(&rig, &a));
+        ck_assert_ptr_null(strstr(a.got, "[DONE]"));
+        ck_assert_uint_eq(rig.gw->readers.n, 0);
+}
+END_TEST
+
+START_TEST(what_waits_at_the_door_is_sent_on_as_it_came) {
+        static const char body[] = "{\"model\":\"m\" , \"odd\": 1.50,\"stream\":true,\"user\":\"u1\","
+                                   "\"messages\":[{\"role\":\"user\",\"content\":\"third\"}]}";
+        static struct rig_http c;
+        struct record request;
+        uint64_t ids[2], id;
+        uint32_t r[2];
+
+        rig_http_connect(&rig, &c);
+        post(&a, "", BODY);
+        r[0] = take(&ids[0]);
+        post(&b, "", BODY);
+        r[1] = take(&ids[1]);
+        post(&c, "Idempotency-Key: third\r\n", body);
+        rig_settle(&rig);
+        ck_assert_uint_eq(rig.gw->door.n, 1);
+        rig_done(&rig, 0, r[0], 1);
+        rig_done(&rig, 0, r[1], 1);
+        ck_assert(rig_take(&rig, 0, &request, &id));
+        ck_assert_uint_eq(request.body.n, sizeof(body) - 1);
+        ck_assert_mem_eq(request.body.p, body, sizeof(body) - 1);
+        ck_assert_mem_eq(request.query.p, "third", 5);
+        ck_assert_mem_eq(request.session.p, "u1", 2);
+        ck_assert(request.options & OPTION_STREAM);
+        r[0] = rig_response(&rig, 0, id, &request);
+        rig_delta(&rig, 0, r[0], 1, "hel");
+        rig_http_take(&rig, &c, "id: third.1\n");
+        close(c.fd);
+}
+END_TEST
+
 START_TEST(requests_in_one_piece_are_answered_in_their_order) {
         uint64_t first, second;
         uint32_t r;
@@ -444,6 +555,11 @@ static Suite *suite(void) {
         tcase_add_test(answers, a_stream_comes_in_events_and_ends_whole);
         tcase_add_test(answers, a_stream_that_breaks_says_so_and_does_not_end_whole);
         tcase_add_test(answers, an_error_before_the_first_token_is_a_status);
+        tcase_add_test(answers, c14_silence_is_filled_with_comments_and_then_a_failure_is_an_event);
+        tcase_add_test(answers, a_unary_answer_is_waited_for_without_a_word);
+        tcase_add_test(answers, c1_a_reader_that_fell_behind_gets_everything_in_fewer_chunks);
+        tcase_add_test(answers, c2_a_reader_that_the_log_left_behind_is_cut_with_an_error);
+        tcase_add_test(answers, what_waits_at_the_door_is_sent_on_as_it_came);
         tcase_add_test(answers, requests_in_one_piece_are_answered_in_their_order);
         tcase_add_test(answers, a_chunked_body_is_a_body);
         tcase_add_test(answers, who_expects_to_be_told_to_go_on_is_told);
