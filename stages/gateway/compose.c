@@ -544,3 +544,54 @@ int compose(struct composer *composer, const struct ask *ask, struct composed *r
         digest(ask, ret->digest);
         return 0;
 }
+
+/* ---- what was found, for later ---- */
+
+enum { TEXTS_N = 5 };
+
+static void texts_of(struct composed *made, struct mr_view *ret[static TEXTS_N]) {
+        ret[0] = &made->body;
+        ret[1] = &made->query;
+        ret[2] = &made->params;
+        ret[3] = &made->model;
+        ret[4] = &made->session;
+}
+
+static bool lies_in(struct mr_view text, struct mr_view frame) {
+        return text.n > 0 && text.p >= frame.p && text.p + text.n <= frame.p + frame.n;
+}
+
+bool composed_keeps(const struct composed *made) {
+        return !(made->options & OPTION_BODY_BUILT);
+}
+
+uint32_t composed_texts(const struct composed *made, struct mr_view frame) {
+        struct composed copy = *made;
+        struct mr_view *texts[TEXTS_N];
+        uint32_t n = 0;
+
+        texts_of(&copy, texts);
+        for (int i = 0; i < TEXTS_N; i++)
+                if (!lies_in(*texts[i], frame))
+                        n += texts[i]->n;
+        return n;
+}
+
+void composed_keep(struct composed *ret, const struct composed *made, struct mr_view frame,
+                const uint8_t *copy, char *texts) {
+        struct mr_view *views[TEXTS_N];
+
+        *ret = *made;
+        texts_of(ret, views);
+        for (int i = 0; i < TEXTS_N; i++) {
+                struct mr_view *v = views[i];
+
+                if (lies_in(*v, frame)) {
+                        v->p = (const char *)copy + (v->p - frame.p);
+                } else if (v->n > 0) {
+                        memcpy(texts, v->p, v->n);
+                        v->p = texts;
+                        texts += v->n;
+                }
+        }
+}

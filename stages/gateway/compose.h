@@ -44,5 +44,12 @@ struct composed {
 
 int composer_init(struct composer *composer, uint64_t max_body_bytes); /* 0 or -ENOMEM */
 void composer_close(struct composer *composer);
+/* A client's own body is scanned once: what was found of it, for a copy of its frame. Views into the frame
+ * become views into the copy, other texts are copied to `texts`, which has composed_texts() bytes.
+ * composed_keeps(): can it be kept? A body that is built here lies elsewhere. */
+bool composed_keeps(const struct composed *made);
+uint32_t composed_texts(const struct composed *made, struct mr_view frame);
+void composed_keep(struct composed *ret, const struct composed *made, struct mr_view frame,
+                const uint8_t *copy, char *texts);
 int compose(struct composer *composer, const struct ask *ask, struct composed *ret,
                 struct ask_error *ret_error);

@@ -54,7 +54,11 @@ static void gauges(struct gateway *gw) {
 int door_enter(struct gateway *gw, const struct door_wait *wait) {
         struct door *door = &gw->door;
         struct door_line *line = &door->line[wait->lane][wait->priority];
-        uint64_t bytes = sizeof(struct door_entry) + wait->frame_len, until;
+        struct mr_view frame = {(const char *)wait->frame, wait->frame_len};
+        bool kept = composed_keeps(wait->made);
+        uint64_t bytes = sizeof(struct door_entry) + wait->frame_len +
+                         (kept ? composed_texts(wait->made, frame) : 0);
+        uint64_t until = wait->t0 + door->timeout_ns;
         struct door_entry *entry;
 
         if (door->n >= door->max || door->bytes + bytes > door->max_bytes)
@@ -62,7 +66,6 @@ int door_enter(struct gateway *gw, const struct door_wait *wait) {
         entry = malloc(bytes);
         if (!entry)
                 return DOOR_E_FULL;
-        until = wait->t0 + door->timeout_ns;
         *entry = (struct door_entry){.prev = line->last,
                         .answer = wait->answer,
                         .dialect = wait->dialect,
@@ -72,10 +75,15 @@ int door_enter(struct gateway *gw, const struct door_wait *wait) {
                         .options = wait->options,
                         .t0 = wait->t0,
                         .deadline_ns = wait->deadline_ns,
+                        .kept = kept,
                         .frame_len = wait->frame_len,
+                        .bytes = (uint32_t)bytes,
                         .by_deadline = wait->deadline_ns != 0 && wait->deadline_ns < until,
                         .timer = {.fn = on_timeout, .owner = entry}};
         memcpy(entry->frame, wait->frame, wait->frame_len);
+        if (kept)
+                composed_keep(&entry->made, wait->made, frame, entry->frame,
+                                (char *)entry->frame + wait->frame_len);
         if (line->last)
                 line->last->next = entry;
         else
@@ -106,7 +114,7 @@ void door_leave(struct gateway *gw, struct door_entry *entry) {
         else
                 line->last = entry->prev;
         door->n--;
-        door->bytes -= sizeof(*entry) + entry->frame_len;
+        door->bytes -= entry->bytes;
         door->waiting[entry->lane]--;
         entry->answer->waiting = NULL;
         free(entry);

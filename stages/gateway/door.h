@@ -10,6 +10,7 @@
 
 #include "stages/common/loop.h"
 #include "shm/layout.h"
+#include "stages/gateway/compose.h"
 #include "stages/gateway/dialect.h"
 
 struct answer;
@@ -31,7 +32,9 @@ struct door_entry {
         uint64_t deadline_ns; /* of the request, 0: none */
         struct loop_timer timer;
         bool by_deadline; /* what the timer means */
-        uint32_t frame_len;
+        bool kept;            /* `made` is what is composed of the frame */
+        struct composed made; /* views into what follows */
+        uint32_t frame_len, bytes;
         uint8_t frame[];
 };
 
@@ -51,6 +54,7 @@ struct door {
 struct door_wait {
         struct answer *answer;
         const struct dialect *dialect;
+        const struct composed *made;
         const uint8_t *frame;
         uint32_t frame_len, lane, slot, options;
         enum ask_priority priority;

@@ -204,6 +204,7 @@ static void to_door(struct gateway *gw, const struct client *client, struct admi
                 const uint8_t *frame, uint32_t frame_len) {
         struct door_wait wait = {.answer = ad->a,
                         .dialect = client->dialect,
+                        .made = ad->composed,
                         .frame = frame,
                         .frame_len = frame_len,
                         .lane = ad->lane,
@@ -347,7 +348,7 @@ int submit_waiting(struct gateway *gw, struct door_entry *entry) {
         struct ask ask;
         struct admit ad = {.a = entry->answer,
                         .ask = &ask,
-                        .composed = &composed,
+                        .composed = entry->kept ? &entry->made : &composed,
                         .error = &error,
                         .t0 = entry->t0,
                         .deadline_ns = entry->deadline_ns,
@@ -366,7 +367,7 @@ int submit_waiting(struct gateway *gw, struct door_entry *entry) {
         if (moved_elsewhere(gw, entry))
                 return 0;
         if (entry->dialect->parse(entry->frame, entry->frame_len, &ask, &error) ||
-                        compose(&gw->composer, &ask, &composed, &error)) {
+                        (!entry->kept && compose(&gw->composer, &ask, &composed, &error))) {
                 submit_refuse_waiting(gw, ad.a, error.code, error.text);
                 return 0;
         }
