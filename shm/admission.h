@@ -46,12 +46,14 @@ struct admission_slot {
         mr_au64 ring_seq;  /* seq of its REQUEST in the lane's ring */
         uint32_t lane, flags;
         uint64_t lane_gen;
-        struct arena_ref body; /* len 0: travelled inline */
+        struct arena_ref block; /* body_len bytes of body, then at 8 the record; len 0: no block */
         uint64_t digest[2];
         uint64_t t0;       /* ns */
         mr_au64 outcome;   /* enum admission_outcome, with CLOSING */
         mr_au64 counted;   /* value that total[outcome] will have */
         uint16_t id_len, tenant_len;
+        uint32_t body_len;   /* 0: it travelled inline, and is in the record */
+        uint32_t record_len; /* 0: there was no room for a copy of the record */
         uint32_t rsv;
         char id[ADMISSION_ID_MAX];
         char tenant[ADMISSION_TENANT_MAX];
@@ -95,6 +97,10 @@ struct admission_view {
 int admission_view_init(struct admission_view *view, const void *map, uint64_t map_bytes);
 /* Flags of a followed response: 0 or ADMISSION_E_NONE. seq_cst loads. */
 int follow_get(const struct admission_view *view, uint64_t req_id, uint64_t *ret_flags);
+/* Where in the block of a slot the copy of its record lies. */
+static inline uint64_t admission_record_at(uint32_t body_len) {
+        return layout_align(body_len, 8);
+}
 /* A private copy of the open slot of a request; its writer may be changing it. 0 or ADMISSION_E_NONE. */
 int admission_find_request(
         const struct admission_view *view, uint64_t req_id, struct admission_slot *ret);

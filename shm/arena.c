@@ -151,6 +151,9 @@ void arena_free(struct arena *arena, const struct arena_ref *ref) {
 
         raise_gen(gen_of(arena, ref->off));
         units_release(arena->used, (uint32_t)(ref->off / ARENA_UNIT), n);
+        /* The lowest first: what was in use lately is still in some cache, and a thin arena stays so. */
+        if (ref->off / ARENA_UNIT < arena->hint)
+                arena->hint = (uint32_t)(ref->off / ARENA_UNIT);
         arena->used_bytes -= (uint64_t)n * ARENA_UNIT;
 }
 

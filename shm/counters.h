@@ -69,7 +69,7 @@
         G(ring_depth, "records that wait in the data input ring")                                  \
         G(ring_high_water, "most records that ever waited there")                                  \
         G(ring_bytes, "payload bytes that wait there")                                             \
-        G(arena_used, "bytes of bodies held")                                                      \
+        G(arena_used, "bytes held in the arena: bodies, and what dead letters are made from")        \
         G(log_responses, "responses in the log")                                                   \
         G(log_used, "bytes of the log in use")                                                     \
         G(database_failed, "1 while the database cannot be written")                               \

@@ -62,9 +62,10 @@ static const uint64_t facts[] = {
         /* admission and arena */
         MAGIC_ADMISSION, ADMISSION_ID_MAX, ADMISSION_TENANT_MAX, ADMISSION_WAYS,
         FOLLOW_READER, sizeof(struct admission_slot), sizeof(struct follow_bucket),
-        sizeof(struct admission_shm), AT(admission_slot, lane), AT(admission_slot, body),
+        sizeof(struct admission_shm), AT(admission_slot, lane), AT(admission_slot, block),
         AT(admission_slot, digest), AT(admission_slot, outcome),
-        AT(admission_slot, counted), AT(admission_slot, id), AT(admission_slot, tenant),
+        AT(admission_slot, counted), AT(admission_slot, body_len), AT(admission_slot, record_len), AT(admission_slot, id),
+        AT(admission_slot, tenant),
         AT(admission_shm, next_request), AT(admission_shm, total), AT(admission_shm, committed),
         AT(admission_shm, slots),
         MAGIC_ARENA, ARENA_UNIT, sizeof(struct arena_ref), sizeof(struct arena_shm),

@@ -116,6 +116,10 @@ struct log_response {
 #define LOG_RESTART_LOST 3u  /* somebody does: it ends in an error, and what runs anew is for nobody */
 #define LOG_RESPONSE_DETACHED 1u
 #define LOG_RESPONSE_STORED 2u    /* the database has all of it */
+#define LOG_RESPONSE_LETTER 4u    /* it ends as a dead letter, for the cause in the upper 24 bits */
+#define LOG_LETTER_STAGE_SHIFT 8  /* enum mr_role */
+#define LOG_LETTER_SIGNAL_SHIFT 16
+#define LOG_LETTER_STRIKES_SHIFT 24
 
 struct log_shm {
         uint64_t magic, layout;
@@ -179,6 +183,7 @@ int log_find_id(const struct log_view *view, const char *tenant, uint32_t tenant
 enum log_state log_response_state(const struct log_view *view, uint32_t response);
 uint64_t log_response_outcome(const struct log_view *view, uint32_t response);
 bool log_response_detached(const struct log_view *view, uint32_t response);
+bool log_response_is_letter(const struct log_view *view, uint32_t response);
 void log_response_digest(const struct log_view *view, uint32_t response, uint64_t ret[2]);
 /* The database is writing it back, and it is not all here. */
 bool log_is_restoring(const struct log_view *view, uint32_t response);

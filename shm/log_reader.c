@@ -146,6 +146,11 @@ uint64_t log_response_outcome(const struct log_view *view, uint32_t response) {
         return atomic_load_explicit(&view->shm->responses[response].outcome, memory_order_acquire);
 }
 
+bool log_response_is_letter(const struct log_view *view, uint32_t response) {
+        return response < view->n_responses &&
+               view->shm->responses[response].flags & LOG_RESPONSE_LETTER;
+}
+
 bool log_response_detached(const struct log_view *view, uint32_t response) {
         return response < view->n_responses &&
                (view->shm->responses[response].flags & LOG_RESPONSE_DETACHED);

@@ -293,7 +293,7 @@ static enum topology_right ring_right(
 /* Roles that read an object of which they are not the writer; rings are decided by their ends. */
 static const uint32_t readers[OBJECTS_N] = {
                 [OBJECT_ADMISSION] = 1u << ROLE_GATEWAY | 1u << ROLE_INFERENCE | 1u << ROLE_STREAM,
-                [OBJECT_ARENA] = 1u << ROLE_ASSEMBLE | 1u << ROLE_INFERENCE,
+                [OBJECT_ARENA] = 1u << ROLE_ASSEMBLE | 1u << ROLE_INFERENCE | 1u << ROLE_STREAM,
                 [OBJECT_LOG] = 1u << ROLE_GATEWAY,
                 [OBJECT_COUNTERS] = 1u << ROLE_TELEMETRY,
                 [OBJECT_SIDE] = 1u << ROLE_TELEMETRY,

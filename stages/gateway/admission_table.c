@@ -77,7 +77,7 @@ int table_attach(struct admission_table *t, const struct table_lane *lanes) {
                         t->free[t->n_free++] = i;
                         continue;
                 }
-                if (slot->body.len > 0 && arena_adopt(t->arena, &slot->body) != 0)
+                if (slot->block.len > 0 && arena_adopt(t->arena, &slot->block) != 0)
                         return -EPROTO;
                 t->in_flight[slot->lane]++;
                 t->n_open++;
@@ -207,7 +207,9 @@ void table_open(struct admission_table *t, uint32_t slot, const struct table_ope
         s->lane = open->lane;
         s->flags = open->flags;
         s->lane_gen = open->lane_gen;
-        s->body = open->body;
+        s->block = open->block;
+        s->body_len = open->body_len;
+        s->record_len = open->record_len;
         s->digest[0] = open->digest[0];
         s->digest[1] = open->digest[1];
         s->t0 = open->t0;
@@ -220,8 +222,8 @@ void table_close(struct admission_table *t, uint32_t slot, enum admission_outcom
         struct admission_slot *s = &t->shm->slots[slot];
 
         begin_closing(t, s, outcome);
-        if (s->body.len > 0)
-                arena_free(t->arena, &s->body);
+        if (s->block.len > 0)
+                arena_free(t->arena, &s->block);
         finish_closing(t, s);
         t->free[t->n_free++] = slot;
         t->n_open--;

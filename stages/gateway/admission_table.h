@@ -71,7 +71,8 @@ bool table_has_others(const struct admission_table *t);
 struct table_open {
         uint32_t lane, flags;
         uint64_t lane_gen, ring_seq, t0;
-        struct arena_ref body;
+        struct arena_ref block;
+        uint32_t body_len, record_len;
         uint64_t digest[2];
 };
 void table_open(struct admission_table *t, uint32_t slot, const struct table_open *open);

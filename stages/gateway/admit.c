@@ -83,21 +83,32 @@ static int claim(struct gateway *gw, struct admit *ad) {
         return ADMIT_WAIT;
 }
 
-static int body_store(struct gateway *gw, struct admit *ad) {
+/* The body, where it does not travel in the record, and behind it room for a copy of the record: a stage
+ * that gives the request up has neither. A body waits for room; a copy that there is no room for is not
+ * made. */
+static int block_store(struct gateway *gw, struct admit *ad) {
         const struct mr_view body = ad->composed->body;
+        uint64_t record_at;
         uint8_t *to;
         int r;
 
-        ad->body = (struct arena_ref){0};
-        if (body.n <= ADMIT_INLINE)
+        ad->block = (struct arena_ref){0};
+        ad->body_len = body.n > ADMIT_INLINE ? body.n : 0;
+        record_at = admission_record_at(ad->body_len);
+        r = arena_alloc(&gw->arena, (uint32_t)record_at + ad->bound, &ad->block, &to);
+        ad->copy = r == 0 ? to + record_at : NULL;
+        if (ad->body_len == 0) {
+                ad->block.slot = gw->slot;
                 return 0;
-        r = arena_alloc(&gw->arena, body.n, &ad->body, &to);
+        }
+        if (r != 0)
+                r = arena_alloc(&gw->arena, body.n, &ad->block, &to);
         if (r != 0) {
                 /* Nobody tells when /dev/shm has room again: then the door looks each time. */
                 gw->door.arena_used = r == ARENA_E_THIN ? DOOR_LOOK : gw->arena.used_bytes;
                 return ADMIT_WAIT;
         }
-        ad->body.slot = gw->slot;
+        ad->block.slot = gw->slot;
         memcpy(to, body.p, body.n);
         return 0;
 }
@@ -162,8 +173,8 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
 }
 
 static void undo(struct gateway *gw, struct admit *ad) {
-        if (ad->body.len > 0)
-                arena_free(&gw->arena, &ad->body);
+        if (ad->block.len > 0)
+                arena_free(&gw->arena, &ad->block);
         table_lane_give(&gw->table, ad->lane);
 }
 
@@ -173,8 +184,8 @@ static int take_all(struct gateway *gw, struct admit *ad) {
 
         if (table_lane_take(&gw->table, ad->lane) != 0)
                 return ADMIT_WAIT;
-        ad->body.len = 0;
-        if (claim(gw, ad) != 0 || body_store(gw, ad) != 0 || ring_reserve(gw, ad) != 0) {
+        ad->block.len = 0;
+        if (claim(gw, ad) != 0 || block_store(gw, ad) != 0 || ring_reserve(gw, ad) != 0) {
                 undo(gw, ad);
                 return ADMIT_WAIT;
         }
@@ -202,16 +213,21 @@ static void emit(struct gateway *gw, struct admit *ad, struct record *record) {
                         .lane_gen = gw->lane_gen[ad->lane],
                         .ring_seq = out->tx.next,
                         .t0 = ad->t0,
-                        .body = ad->body,
+                        .block = ad->block,
+                        .body_len = ad->body_len,
                         .digest = {a->digest[0], a->digest[1]}};
         uint32_t len;
 
-        if (ad->body.len > 0) {
-                record->body_off = ad->body.off;
-                record->body_gen = ad->body.gen;
+        if (ad->body_len > 0) {
+                record->body_off = ad->block.off;
+                record->body_gen = ad->block.gen;
         }
         if (record_encode(record, ad->to, ad->bound, &len) < 0)
                 worker_fail(gw->w, "record longer than its bound", -ENOBUFS);
+        if (ad->copy) {
+                memcpy(ad->copy, ad->to, len);
+                open.record_len = len;
+        }
         table_open(&gw->table, ad->slot, &open);
         FAULT(gw->w, "slot_open", record->query.p, record->query.n);
         ring_tx_end(&out->tx, &meta, len);

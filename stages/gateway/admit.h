@@ -6,7 +6,8 @@
  * Units   nanoseconds of CLOCK_MONOTONIC
  * Owner   struct gateway; a slot that stays claimed in `slot` is the caller's
  * Errors  enum admit_result
- * Limits  ADMIT_INLINE bytes of body travel in the record, larger ones lie in the arena
+ * Limits  ADMIT_INLINE bytes of body travel in the record, larger ones lie in the arena; a copy of the
+ *         record always, as long as there is room (for a dead letter)
  */
 #pragma once
 
@@ -30,8 +31,10 @@ struct admit {
         uint32_t lane;
         uint32_t slot;    /* claimed by an earlier try, ADMISSION_NONE */
         uint32_t options; /* OPTION_ID_MADE */
-        struct arena_ref body;
-        uint8_t *to; /* in the ring */
+        struct arena_ref block; /* of the arena */
+        uint32_t body_len;      /* of the body in it */
+        uint8_t *copy;          /* where the record goes in it, NULL: nowhere */
+        uint8_t *to;            /* in the ring */
         uint32_t bound;
 };
 

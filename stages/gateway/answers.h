@@ -47,7 +47,7 @@ void answers_dirty_lane(struct gateway *gw, uint32_t lane);
 void answers_orphans(struct gateway *gw);
 /* Marks and sends CANCEL to inference; what waits at the door or has finished is not changed. */
 void answer_cancel(struct gateway *gw, struct answer *a, enum cancel_reason reason);
-/* It has ended, but inference has begun it anew: CANCEL is sent, so that it does not run on for nobody. */
+/* It has ended, but inference has begun it anew, or is still at it: CANCEL is sent, so that it does not run on for nobody. */
 void answer_stop(struct gateway *gw, struct answer *a);
 /* Sends what is due. How many. */
 unsigned cancels_turn(struct gateway *gw);

@@ -339,7 +339,9 @@ static void answer_finish(struct gateway *gw, struct answer *a) {
                         gw->close_gap_ns = (gw->close_gap_ns * 7 + (now - gw->closed_ns)) / 8;
                 gw->closed_ns = now;
         }
-        if (log_was_lost(&gw->w->logs[a->lane], a->response))
+        /* Given up by a stage behind inference, which is still at it then. */
+        if (log_was_lost(&gw->w->logs[a->lane], a->response) ||
+                        log_response_is_letter(&gw->w->logs[a->lane], a->response))
                 answer_stop(gw, a);
         a->where = ANSWER_FINISHED;
         a->slot = ADMISSION_NONE;

@@ -10,7 +10,7 @@
 #include "shm/doorbell.h"
 #include "stages/common/stage.h"
 #include "stages/common/thread.h"
-#include "stages/engines/store/results.h"
+#include "stages/engines/store/letters.h"
 #include "stages/stream/join.h"
 
 #define TICK_S 1
@@ -62,8 +62,10 @@ struct database_job *database_job_new(enum database_task task, uint64_t events_b
 }
 
 struct database_job *database_job_free(struct database_job *job) {
-        if (job)
+        if (job) {
                 free(job->events);
+                free(job->letter);
+        }
         free(job);
         return NULL;
 }
@@ -161,20 +163,44 @@ static int ensure_open(struct database *db, bool create) {
 
 /* ---- tasks ---- */
 
-static int store_one(struct database *db, const struct database_job *job) {
+static int64_t wall_ms(void) {
         struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int store_letter(struct database *db, const struct database_job *job) {
+        const struct database_letter *from = job->letter;
+        const char *stage = mr_role_name(from->cause.stage);
+        struct letter letter = {.req_id = job->req_id,
+                        .tenant = {job->tenant, job->tenant_len},
+                        .id = {job->id, job->id_len},
+                        .stage = {stage ? stage : "", stage ? (uint32_t)strlen(stage) : 0},
+                        .lane = db->options.lane,
+                        .strikes = from->cause.strikes,
+                        .signal = from->cause.signal,
+                        .died_ms = wall_ms(),
+                        .record = from->bytes + from->body_len,
+                        .record_len = from->record_len,
+                        .body = from->bytes,
+                        .body_len = from->body_len};
+
+        return letters_put(&db->store, &letter, db->options.letters_max);
+}
+
+static int store_response(struct database *db, const struct database_job *job) {
         struct results_response response = {.req_id = job->req_id,
                         .tenant = {job->tenant, job->tenant_len},
                         .id = {job->id, job->id_len},
                         .lane = db->options.lane,
                         .outcome = job->outcome,
-                        .digest = {job->digest[0], job->digest[1]}};
+                        .digest = {job->digest[0], job->digest[1]},
+                        .finished_ms = wall_ms()};
         uint64_t last = 0;
         int64_t row;
         int r;
 
-        clock_gettime(CLOCK_REALTIME, &now);
-        response.finished_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
         id_add(db, log_id_hash(job->tenant, job->tenant_len, job->id, job->id_len));
         r = results_put(&db->store, &response, &row);
         for (uint64_t at = 0; r == 0 && at < job->events_bytes;) {
@@ -191,6 +217,12 @@ static int store_one(struct database *db, const struct database_job *job) {
                 at += sizeof(head) + layout_align(head.len, 8);
         }
         return r == 0 && job->outcome ? results_cut(&db->store, row, last) : r;
+}
+
+static int store_one(struct database *db, const struct database_job *job) {
+        int r = job->events_bytes ? store_response(db, job) : 0;
+
+        return r == 0 && job->letter ? store_letter(db, job) : r;
 }
 
 /* The transaction's end: 0, or STORE_E_FAILED and what was done is undone. */
@@ -301,13 +333,10 @@ static uint64_t expire_every_ms(const struct database *db) {
 }
 
 static void expire(struct database *db) {
-        struct timespec now;
-        uint64_t now_ms;
+        uint64_t now_ms = (uint64_t)wall_ms();
         uint32_t n = EXPIRE_MOST;
         int r = 0;
 
-        clock_gettime(CLOCK_REALTIME, &now);
-        now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
         if (!db->options.expires || now_ms < db->next_expire_ms)
                 return;
         db->next_expire_ms = now_ms + expire_every_ms(db);

@@ -20,11 +20,14 @@
 
 #include "shm/log.h"
 #include "stages/engines/store/store.h"
+#include "stages/stream/response_log.h"
 
 #define DATABASE_BATCH 256u
 
 enum database_task {
-        DATABASE_STORE, /* a response with its events, or with outcome 0 a part of them: it has not ended */
+        /* A response with its events, or with outcome 0 a part of them: it has not ended. Or a dead letter,
+         * or both. */
+        DATABASE_STORE,
         DATABASE_LOAD,  /* the newest response of an id */
 };
 
@@ -32,6 +35,12 @@ enum database_status {
         DATABASE_DONE,
         DATABASE_ABSENT, /* LOAD: no such id */
         DATABASE_FAILED,
+};
+
+struct database_letter {
+        struct response_letter cause;
+        uint32_t body_len, record_len; /* of `bytes`, in this order; both 0: they could not be had */
+        uint8_t bytes[];
 };
 
 struct database_job {
@@ -49,6 +58,7 @@ struct database_job {
         char tenant[LOG_TENANT_MAX];
         uint8_t *events; /* struct log_event_head, payload, padding to 8; as often as there are events */
         uint64_t events_bytes;
+        struct database_letter *letter; /* owned; NULL: none */
 };
 
 struct worker;
@@ -59,6 +69,7 @@ struct database_options {
         bool full;
         uint64_t checked; /* number of this instance's memory: each is checked once */
         uint64_t ttl_s;
+        uint64_t letters_max;
         uint32_t lane;
         uint64_t join_bytes; /* what is larger is loaded with its deltas joined (join.h) */
         bool expires; /* this one forgets old results */

@@ -2,15 +2,16 @@
 
 #include <string.h>
 
+#include "stages/stream/letters.h"
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
 #include "stages/stream/parts.h"
 
 /* ---- to the database ---- */
 
-struct database_job *detached_job(const struct stream *stream, uint32_t response, uint64_t bytes) {
+static struct database_job *job_of(const struct stream *stream, uint32_t response, uint64_t bytes) {
         const struct log_response *r = &stream->log.shm->responses[response];
-        struct database_job *job = bytes ? database_job_new(DATABASE_STORE, bytes) : NULL;
+        struct database_job *job = database_job_new(DATABASE_STORE, bytes);
 
         if (!job)
                 return NULL;
@@ -23,24 +24,37 @@ struct database_job *detached_job(const struct stream *stream, uint32_t response
         job->tenant_len = r->tenant_len;
         memcpy(job->id, r->id, sizeof(job->id));
         memcpy(job->tenant, r->tenant, sizeof(job->tenant));
-        response_log_copy(&stream->log, response, bytes, job->events);
+        if (bytes)
+                response_log_copy(&stream->log, response, bytes, job->events);
         return job;
+}
+
+struct database_job *detached_job(const struct stream *stream, uint32_t response, uint64_t bytes) {
+        return bytes ? job_of(stream, response, bytes) : NULL;
 }
 
 static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool stored) {
         struct stream *stream = w->stage;
 
         response_log_settle(&stream->log, response, stored, loop_now_ns(w->loop));
-        counters_add(w->counters, stored ? COUNTER_results_stored : COUNTER_store_failures, 1);
+        if (log_response_detached(&stream->log.view, response))
+                counters_add(w->counters, stored ? COUNTER_results_stored : COUNTER_store_failures,
+                                1);
         notices_touch(stream, req_id, response);
 }
 
 static void store(struct worker *w, uint32_t response) {
         struct stream *stream = w->stage;
         const struct log_response *r = &stream->log.shm->responses[response];
-        struct database_job *job = detached_job(
-                        stream, response, response_log_bytes(&stream->log, response));
+        bool detached = log_response_detached(&stream->log.view, response);
+        uint64_t bytes = detached ? response_log_bytes(&stream->log, response) : 0;
+        /* Once its end is published its gateway has let go of the request. */
+        bool letter = log_response_is_letter(&stream->log.view, response) &&
+                      stream->log.links[response].list == LIST_HELD;
+        struct database_job *job = bytes || letter ? job_of(stream, response, bytes) : NULL;
 
+        if (job && letter)
+                job->letter = letters_make(w, response);
         if (job) {
                 stream->n_stores++;
                 database_submit(stream->database, job);
@@ -58,7 +72,8 @@ int detached_append(struct worker *w, uint32_t response, const struct ring_msg *
         struct response_log *log = &stream->log;
         int r;
 
-        if (outcome && stream->database && log_response_detached(&log->view, response)) {
+        if (outcome && stream->database && (log_response_detached(&log->view, response) ||
+                                                       log_response_is_letter(&log->view, response))) {
                 r = response_log_hold(log, response, msg->seq, msg->type, msg->data, msg->len, outcome);
                 if (r == 0)
                         store(w, response);
@@ -98,9 +113,12 @@ void detached_resume(struct worker *w) {
 
 static void on_stored(struct worker *w, const struct database_job *job) {
         struct stream *stream = w->stage;
-        const struct log_response *r = &stream->log.shm->responses[job->response];
+        const struct log_response *r;
 
         stream->n_stores--;
+        if (job->response == LOG_NONE) /* a letter that was kept */
+                return;
+        r = &stream->log.shm->responses[job->response];
         /* What was not held may have given its place to another since, and what was open may have begun
          * anew. */
         if (atomic_load_explicit(&r->req_id, memory_order_relaxed) != job->req_id ||
@@ -110,7 +128,8 @@ static void on_stored(struct worker *w, const struct database_job *job) {
         if (!job->outcome)
                 parts_done(w, job);
         else
-                settle(w, job->response, job->req_id, job->status == DATABASE_DONE);
+                settle(w, job->response, job->req_id,
+                                job->status == DATABASE_DONE && job->events_bytes);
 }
 
 static void state_look(struct worker *w) {
@@ -133,6 +152,7 @@ static void state_look(struct worker *w) {
                 log_info("database_works", "path=%s unstored=%u", path,
                                 stream->log.list[LIST_UNSTORED].n);
                 store_list(w, LIST_UNSTORED);
+                letters_retry(w);
         }
 }
 
@@ -150,7 +170,10 @@ unsigned detached_turn(struct worker *w) {
                         continue;
                 }
                 on_stored(w, job);
-                database_job_free(job);
+                if (job->letter && job->status != DATABASE_DONE)
+                        letters_keep(w, job);
+                else
+                        database_job_free(job);
         }
         return n;
 }

@@ -14,7 +14,7 @@
 
 /* Attach: whatever the last incarnation had under way goes to the database again. */
 void detached_resume(struct worker *w);
-/* Appends an event and says so; the last one of a detached response is held and goes to the database first. As
+/* Appends an event and says so; the last one of a detached response, or of a dead letter, is held and goes to the database first. As
  * response_log_append(). */
 int detached_append(struct worker *w, uint32_t response, const struct ring_msg *msg, uint64_t outcome);
 /* So many of the bytes that the database does not have, as a job. NULL: no memory. */

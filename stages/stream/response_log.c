@@ -471,6 +471,27 @@ int response_log_hold(struct response_log *log, uint32_t response, uint64_t in_s
         return 0;
 }
 
+void response_log_set_letter(struct response_log *log, uint32_t response,
+                const struct response_letter *letter) {
+        struct log_response *r = entry(log, response);
+
+        r->flags = (r->flags & (LOG_RESPONSE_DETACHED | LOG_RESPONSE_STORED)) | LOG_RESPONSE_LETTER |
+                   (uint32_t)letter->stage << LOG_LETTER_STAGE_SHIFT |
+                   (uint32_t)letter->signal << LOG_LETTER_SIGNAL_SHIFT |
+                   (uint32_t)letter->strikes << LOG_LETTER_STRIKES_SHIFT;
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
+bool response_log_letter(
+                const struct response_log *log, uint32_t response, struct response_letter *ret) {
+        uint32_t flags = entry(log, response)->flags;
+
+        *ret = (struct response_letter){.stage = (uint8_t)(flags >> LOG_LETTER_STAGE_SHIFT),
+                        .signal = (uint8_t)(flags >> LOG_LETTER_SIGNAL_SHIFT),
+                        .strikes = (uint8_t)(flags >> LOG_LETTER_STRIKES_SHIFT)};
+        return flags & LOG_RESPONSE_LETTER;
+}
+
 void response_log_settle(
                 struct response_log *log, uint32_t response, bool stored, uint64_t now_ns) {
         struct log_response *r = entry(log, response);

@@ -68,6 +68,12 @@ struct response_log {
         void *followed_ctx;
 };
 
+/* Why a response ends as a dead letter. */
+struct response_letter {
+        uint8_t stage; /* enum mr_role */
+        uint8_t strikes, signal;
+};
+
 struct response_head {
         uint64_t req_id, in_seq, now_ns;
         const char *id, *tenant;
@@ -92,6 +98,12 @@ int response_log_append(struct response_log *log, uint32_t response, uint64_t in
  * already is RESPONSE_E_KNOWN. Else as response_log_append(). */
 int response_log_hold(struct response_log *log, uint32_t response, uint64_t in_seq, uint16_t type,
         const void *payload, uint32_t len, uint64_t outcome);
+/* Its end is a dead letter; said before that is held or appended. */
+void response_log_set_letter(
+        struct response_log *log, uint32_t response, const struct response_letter *letter);
+/* True: it is one, for this cause. */
+bool response_log_letter(
+        const struct response_log *log, uint32_t response, struct response_letter *ret);
 /* The database has said whether it has the response: publishes what is held; one that it has may be
  * evicted from now on. */
 void response_log_settle(struct response_log *log, uint32_t response, bool stored, uint64_t now_ns);

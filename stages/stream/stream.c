@@ -17,6 +17,7 @@
 #include "stages/common/poison.h"
 #include "stages/engines/store/store.h"
 #include "stages/stream/detached.h"
+#include "stages/stream/letters.h"
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
 #include "stages/stream/parts.h"
@@ -37,14 +38,6 @@ static bool is_followed(void *ctx, uint64_t req_id) {
         return false;
 }
 
-/* What the gateway says of an open request. False: it has ended there. */
-static bool slot_of(const struct worker *w, uint64_t req_id, struct admission_slot *ret) {
-        uint64_t g = req_id >> REQ_ID_SLOT_SHIFT & REQ_ID_SLOT_MASK;
-
-        return g < GATEWAY_SLOTS_MAX && w->admissions[g].shm &&
-               admission_find_request(&w->admissions[g], req_id, ret) == 0;
-}
-
 /* The log has no room before the database has answered: the record waits. */
 static bool no_room(struct worker *w, int r) {
         if (r == RESPONSE_E_SPACE && parts_make_room(w))
@@ -63,7 +56,7 @@ static bool on_poisoned_head(struct worker *w, const struct ring_msg *msg, uint6
                         .req_id = msg->req_id, .in_seq = in_seq, .now_ns = loop_now_ns(w->loop)};
         uint32_t response;
 
-        if (!slot_of(w, msg->req_id, &slot))
+        if (!letters_slot(w, msg->req_id, &slot))
                 return true;
         head.id = slot.id;
         head.id_len = slot.id_len;
@@ -96,8 +89,9 @@ static bool on_head(struct worker *w, const struct ring_msg *msg) {
         return !no_room(w, response_log_create(&stream->log, &head, &response));
 }
 
-/* How a request that ended in this ERROR is to be remembered. */
-static uint64_t outcome_of(struct worker *w, const struct ring_msg *msg) {
+/* How a request that ended in this ERROR is to be remembered, and why, when it was given up. */
+static uint64_t outcome_of(
+                struct worker *w, const struct ring_msg *msg, struct response_letter *letter) {
         struct record record;
         int r = record_decode(&w->decoder, msg->data, msg->len, &record);
 
@@ -105,6 +99,7 @@ static uint64_t outcome_of(struct worker *w, const struct ring_msg *msg) {
                 worker_fail(w, "stream: post wrote a broken error", r);
         if (!(record.has & HAS(code)))
                 return LOG_OUTCOME_FAILED;
+        (void)letter_cause(&record, letter);
         if (record.code == MR_E_cancelled)
                 return LOG_OUTCOME_CANCELLED;
         return mr_error_retryable((enum mr_error)record.code) ? LOG_OUTCOME_RETRYABLE
@@ -113,8 +108,9 @@ static uint64_t outcome_of(struct worker *w, const struct ring_msg *msg) {
 
 static bool on_event(struct worker *w, const struct ring_msg *msg) {
         struct stream *stream = w->stage;
+        struct response_letter letter = {.strikes = 0};
         uint64_t outcome = msg->type == RECORD_DONE    ? LOG_OUTCOME_DONE
-                           : msg->type == RECORD_ERROR ? outcome_of(w, msg)
+                           : msg->type == RECORD_ERROR ? outcome_of(w, msg, &letter)
                                                        : 0;
         uint32_t response;
         int r = response_log_find(&stream->log, msg->req_id, &response);
@@ -126,6 +122,8 @@ static bool on_event(struct worker *w, const struct ring_msg *msg) {
                 stream->said_unknown = true;
                 return true;
         }
+        if (letter.strikes && stream->log.links[response].list == LIST_OPEN)
+                response_log_set_letter(&stream->log, response, &letter);
         r = msg->type == RECORD_RESTART ? restart_take(w, response, msg)
                                         : detached_append(w, response, msg, outcome);
         if (no_room(w, r))
@@ -277,6 +275,7 @@ static int database_begin(struct worker *w) {
                         .full = s->stream.durability == SETTINGS_DURABILITY_FULL,
                         .checked = w->topology->generation,
                         .ttl_s = s->stream.results_ttl_s,
+                        .letters_max = s->stream.dead_letters_max,
                         .lane = w->hello.lane,
                         .join_bytes = lookup_whole_bytes(w) / 4,
                         .expires = w->hello.lane == 0,
@@ -286,6 +285,7 @@ static int database_begin(struct worker *w) {
 
         lookup_init(stream);
         stream->log.may_lose = !has_database(options.path);
+        STAILQ_INIT(&stream->letters);
         atomic_store_explicit(&w->log->database_failed, 0, memory_order_relaxed);
         if (!has_database(options.path))
                 return 0;
@@ -333,6 +333,7 @@ static void stream_fini(struct worker *w) {
 
         loop_timer_clear(w->loop, &stream->expire);
         stream->database = database_free(stream->database);
+        letters_fini(stream);
         lookup_fini(stream);
         response_log_close(&stream->log);
         free(stream);

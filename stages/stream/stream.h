@@ -14,6 +14,7 @@
 
 #define STREAM_TOUCHED (3 * TURN_RECORDS)
 #define STREAM_LOOKUPS_MAX 64u
+#define STREAM_LETTERS_MAX 64u
 
 struct stream_touched {
         uint64_t req_id;
@@ -44,6 +45,8 @@ struct stream {
         struct database *database; /* NULL: stream.database is none */
         struct database_state state;
         uint32_t n_stores; /* under way */
+        STAILQ_HEAD(, database_job) letters; /* dead letters that could not be stored */
+        uint32_t n_letters;
         struct stream_lookup lookups[STREAM_LOOKUPS_MAX], *free_lookups, *answers, **answers_end;
         uint32_t n_lookups;
         struct stream_lookup *restoring; /* whose response is written into the log; the others wait */

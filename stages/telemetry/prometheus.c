@@ -97,7 +97,7 @@ static const struct family families[] = {
                 {"millrace_door_bytes", TYPE_GAUGE, SHAPE_TOTAL, ROLE_GATEWAY, COUNTER_door_bytes,
                                 .help = "Bytes that wait at the door."},
                 {"millrace_arena_bytes", TYPE_GAUGE, SHAPE_TOTAL, ROLE_GATEWAY, COUNTER_arena_used,
-                                .help = "Bytes of request bodies held."},
+                                .help = "Bytes of requests held: bodies, and what dead letters are made from."},
                 {"millrace_request_duration_seconds", TYPE_HISTOGRAM, SHAPE_HISTOGRAM, ROLE_GATEWAY,
                                 HISTOGRAM_request,
                                 .help = "Time from admission to the last event."},

@@ -11,14 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 1
+#define VERSION 2
 #define APPLICATION 0x6d696c6c /* "mill" */
 #define TEXT(n) #n
 #define NUMBER(n) TEXT(n)
 
-/* A response is named by its request's number, and by tenant and id for the day on which the numbers of
- * the daemon begin anew. */
-static const char schema[] =
+/* What makes a file of each version out of one of the version before. A response, and a dead letter, is
+ * named by its request's number, and by tenant and id for the day on which the numbers of the daemon
+ * begin anew. */
+static const char *const schemas[VERSION] = {
                 "CREATE TABLE responses (n INTEGER PRIMARY KEY AUTOINCREMENT, req_id INTEGER NOT NULL,"
                 " tenant TEXT NOT NULL, id TEXT NOT NULL, lane INTEGER NOT NULL,"
                 " outcome INTEGER NOT NULL, digest_hi INTEGER NOT NULL, digest_lo INTEGER NOT NULL,"
@@ -31,7 +32,14 @@ static const char schema[] =
                 "CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
                 "INSERT INTO state VALUES ('checked', 0), ('probe', 0);"
                 "PRAGMA application_id = " NUMBER(APPLICATION) ";"
-                "PRAGMA user_version = " NUMBER(VERSION) ";";
+                "PRAGMA user_version = 1;",
+                "CREATE TABLE dead_letters (n INTEGER PRIMARY KEY AUTOINCREMENT, req_id INTEGER NOT NULL,"
+                " tenant TEXT NOT NULL, id TEXT NOT NULL, lane INTEGER NOT NULL, stage TEXT NOT NULL,"
+                " strikes INTEGER NOT NULL, signal INTEGER NOT NULL, died_ms INTEGER NOT NULL,"
+                " record BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (req_id, tenant, id));"
+                "CREATE INDEX dead_letters_by_id ON dead_letters (id, n);"
+                "PRAGMA user_version = 2;",
+};
 
 /* Begun, and nobody knows of it any more: a request's number says which memory it was of. */
 #define OPEN_OF_OTHERS "outcome = 0 AND (lane = ?1 OR (req_id >> 44 & 1048575) <> ?2)"
@@ -66,6 +74,18 @@ static const char *const texts[STORE_SQL_N] = {
                                   " SET type = ?3, record = ?4",
                 [SQL_EVENT_CUT] = "DELETE FROM events WHERE response = ?1 AND ord > ?2",
                 [SQL_EVENTS] = "SELECT ord, type, record FROM events WHERE response = ?1 ORDER BY ord",
+                [SQL_LETTER_PUT] = "INSERT INTO dead_letters (req_id, tenant, id, lane, stage, strikes,"
+                                   " signal, died_ms, record, body)"
+                                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                                   " ON CONFLICT DO NOTHING",
+                [SQL_LETTER_TRIM] = "DELETE FROM dead_letters WHERE n <= (SELECT n FROM dead_letters"
+                                    " ORDER BY n DESC LIMIT 1 OFFSET ?1)",
+                [SQL_LETTERS] = "SELECT n, req_id, tenant, id, lane, stage, strikes, signal, died_ms,"
+                                " record, length(body), NULL FROM dead_letters ORDER BY n",
+                [SQL_LETTER_FIND] = "SELECT n, req_id, tenant, id, lane, stage, strikes, signal, died_ms,"
+                                    " record, length(body), body FROM dead_letters WHERE id = ?1"
+                                    " ORDER BY n DESC LIMIT 1",
+                [SQL_LETTER_DROP] = "DELETE FROM dead_letters WHERE n = ?1",
 };
 
 /* ---- statements ---- */
@@ -228,25 +248,29 @@ static int run_text(struct store *store, const char *sql, char why[static STORE_
         return r == SQLITE_OK ? 0 : failed(store, r, why);
 }
 
-static int tables_make(struct store *store, char why[static STORE_WHY_MAX]) {
-        int r, code;
-        int64_t tables = ask(store, "SELECT count(*) FROM sqlite_schema", &code);
+static int tables_make(struct store *store, int64_t version, char why[static STORE_WHY_MAX]) {
+        int r = run_text(store, "BEGIN IMMEDIATE", why);
 
-        if (code != SQLITE_OK)
-                return failed(store, code, why);
-        if (tables > 0) {
-                snprintf(why, STORE_WHY_MAX, "it is a database of another program");
-                return STORE_E_FAILED;
-        }
-        r = run_text(store, "BEGIN IMMEDIATE", why);
-        if (r == 0)
-                r = run_text(store, schema, why);
+        for (; r == 0 && version < VERSION; version++)
+                r = run_text(store, schemas[version], why);
         if (r == 0)
                 r = run_text(store, "COMMIT", why);
         return r;
 }
 
-/* Its tables are those of this version; an empty file gets them. */
+static int empty_check(struct store *store, char why[static STORE_WHY_MAX]) {
+        int code;
+        int64_t tables = ask(store, "SELECT count(*) FROM sqlite_schema", &code);
+
+        if (code != SQLITE_OK)
+                return failed(store, code, why);
+        if (tables == 0)
+                return 0;
+        snprintf(why, STORE_WHY_MAX, "it is a database of another program");
+        return STORE_E_FAILED;
+}
+
+/* Its tables are those of this version; an empty file gets them, an older one gets what it lacks. */
 static int tables_check(struct store *store, char why[static STORE_WHY_MAX]) {
         int code, code_2;
         int64_t version = ask(store, "PRAGMA user_version", &code);
@@ -254,10 +278,12 @@ static int tables_check(struct store *store, char why[static STORE_WHY_MAX]) {
 
         if (code != SQLITE_OK || code_2 != SQLITE_OK)
                 return failed(store, code != SQLITE_OK ? code : code_2, why);
-        if (version == 0)
-                return tables_make(store, why);
-        if (application == APPLICATION && version == VERSION)
-                return 0;
+        if (version == 0) {
+                int r = empty_check(store, why);
+                return r ? r : tables_make(store, 0, why);
+        }
+        if (application == APPLICATION && version > 0 && version <= VERSION)
+                return version == VERSION ? 0 : tables_make(store, version, why);
         if (application != APPLICATION)
                 snprintf(why, STORE_WHY_MAX, "it is a database of another program");
         else
@@ -320,7 +346,7 @@ static int open_locked(const struct store_options *o, struct store *ret,
         if (r == 0)
                 return 0;
         store_close(ret);
-        if (r != STORE_E_BROKEN)
+        if (r != STORE_E_BROKEN || o->leave)
                 return STORE_E_FAILED;
         r = move_aside(o->path, aside);
         if (r < 0) {

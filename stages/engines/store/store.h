@@ -8,7 +8,8 @@
  * Errors  0, STORE_E_*; `why` says what in one line
  * Limits  STORE_BUSY_MS of waiting for another connection's transaction; mode 0600
  *
- * A file that is broken is never used and never removed: it is renamed aside, with what belongs to it.
+ * A file that is broken is never used and never removed: it is renamed aside, with what belongs to it, but
+ * by a command. A file of an older version gets what it lacks.
  */
 #pragma once
 
@@ -43,6 +44,11 @@ enum store_sql {
         SQL_EVENT_PUT,
         SQL_EVENT_CUT,
         SQL_EVENTS,
+        SQL_LETTER_PUT,
+        SQL_LETTER_TRIM,
+        SQL_LETTERS,
+        SQL_LETTER_FIND,
+        SQL_LETTER_DROP,
         STORE_SQL_N,
 };
 
@@ -57,6 +63,7 @@ struct store {
 struct store_options {
         const char *path;
         bool create;     /* a file that is not there is made */
+        bool leave;      /* a broken file stays where it is: STORE_E_FAILED */
         bool full;       /* each commit survives the loss of power */
         uint64_t checked; /* the whole file is checked unless it was for this number; 0: it is not checked */
 };

@@ -1,7 +1,7 @@
 /*
- * store and results -- one file: what is refused, what is put aside, what is kept once.
+ * store, results and letters -- one file: what is refused, what is put aside, what is kept once.
  */
-#include "stages/engines/store/results.h"
+#include "stages/engines/store/letters.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -74,6 +74,17 @@ START_TEST(what_is_no_database_is_put_aside_and_kept) {
         ck_assert_int_eq(read(fd, text, sizeof(text)), 32);
         close(fd);
         ck_assert_mem_eq(text, "no database at all, but precious", 32);
+}
+END_TEST
+
+START_TEST(a_command_leaves_what_is_no_database_where_it_is) {
+        struct store_options options = {.path = path, .leave = true};
+
+        write_file("no database at all, but precious", 32);
+        ck_assert_int_eq(store_open(&options, &store, aside, why), STORE_E_FAILED);
+        ck_assert_ptr_nonnull(strstr(why, "not a database"));
+        ck_assert_str_eq(aside, "");
+        ck_assert_int_eq(access(path, F_OK), 0);
 }
 END_TEST
 
@@ -339,6 +350,119 @@ START_TEST(what_is_old_is_forgotten_with_its_events) {
 }
 END_TEST
 
+static int64_t column(const char *sql) {
+        struct sqlite3_stmt *s;
+        int64_t value;
+
+        ck_assert_int_eq(sqlite3_prepare_v2(store.db, sql, -1, &s, NULL), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_step(s), SQLITE_ROW);
+        value = sqlite3_column_int64(s, 0);
+        sqlite3_finalize(s);
+        return value;
+}
+
+START_TEST(a_file_of_the_version_before_keeps_what_it_has_and_gets_what_it_lacks) {
+        struct results_response response;
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_int_eq(put(1, "kept", 100, 2), 0);
+        ck_assert_int_eq(sqlite3_exec(store.db, "DROP TABLE dead_letters; PRAGMA user_version = 1",
+                                         NULL, NULL, NULL),
+                        SQLITE_OK);
+        store_close(&store);
+        ck_assert_int_eq(open_with(false, 0), 0);
+        ck_assert_int_eq(column("PRAGMA user_version"), 2);
+        ck_assert_int_eq(column("SELECT count(*) FROM dead_letters"), 0);
+        ck_assert_uint_eq(found("kept", &response), 2);
+}
+END_TEST
+
+/* ---- dead letters ---- */
+
+static int put_letter(uint64_t req_id, const char *id, const char *body, uint64_t most) {
+        const struct letter letter = {.req_id = req_id,
+                        .tenant = {"local", 5},
+                        .id = {id, (uint32_t)strlen(id)},
+                        .stage = {"rag", 3},
+                        .lane = 1,
+                        .strikes = 3,
+                        .signal = 11,
+                        .died_ms = (int64_t)req_id * 10,
+                        .record = "\x80",
+                        .record_len = 1,
+                        .body = body,
+                        .body_len = (uint32_t)strlen(body)};
+
+        return letters_put(&store, &letter, most);
+}
+
+struct seen {
+        char ids[256];
+        struct letter last; /* its numbers */
+        char body[64];
+        int stop_at;
+};
+
+static int see(void *ctx, const struct letter *letter) {
+        struct seen *seen = ctx;
+
+        snprintf(seen->ids + strlen(seen->ids), sizeof(seen->ids) - strlen(seen->ids), "%.*s ",
+                        (int)letter->id.n, letter->id.p);
+        ck_assert_uint_le(letter->record_len, 1);
+        seen->last = *letter;
+        snprintf(seen->body, sizeof(seen->body), "%.*s", letter->body ? (int)letter->body_len : 0,
+                        letter->body ? (const char *)letter->body : "");
+        return seen->stop_at != 0 && --seen->stop_at == 0 ? 77 : 0;
+}
+
+START_TEST(letters_are_kept_once_and_the_newest_of_an_id_is_found) {
+        struct seen seen = {.ids = ""};
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        ck_assert_int_eq(put_letter(1, "a", "one", 10), 0);
+        ck_assert_int_eq(put_letter(1, "a", "one", 10), 0);
+        ck_assert_int_eq(put_letter(2, "b", "", 10), 0);
+        ck_assert_int_eq(put_letter(3, "a", "three", 10), 0);
+        ck_assert_int_eq(letters_each(&store, see, &seen), 0);
+        ck_assert_str_eq(seen.ids, "a b a ");
+        ck_assert_str_eq(seen.body, ""); /* a list has no bodies, but says how long they are */
+        ck_assert_uint_eq(seen.last.body_len, 5);
+        ck_assert_int_eq(letters_find(&store, (struct results_text){"a", 1}, see, &seen), 0);
+        ck_assert_str_eq(seen.body, "three");
+        ck_assert_uint_eq(seen.last.req_id, 3);
+        ck_assert_uint_eq(seen.last.lane, 1);
+        ck_assert_uint_eq(seen.last.strikes, 3);
+        ck_assert_uint_eq(seen.last.signal, 11);
+        ck_assert_int_eq(seen.last.died_ms, 30);
+        ck_assert_int_eq(letters_drop(&store, seen.last.n), 0);
+        ck_assert_int_eq(letters_drop(&store, seen.last.n), STORE_E_NONE);
+        ck_assert_int_eq(letters_find(&store, (struct results_text){"a", 1}, see, &seen), 0);
+        ck_assert_str_eq(seen.body, "one");
+        ck_assert_int_eq(letters_find(&store, (struct results_text){"c", 1}, see, &seen), STORE_E_NONE);
+        seen = (struct seen){.stop_at = 1};
+        ck_assert_int_eq(letters_each(&store, see, &seen), 77);
+        ck_assert_str_eq(seen.ids, "a ");
+}
+END_TEST
+
+START_TEST(of_too_many_letters_the_oldest_go) {
+        struct seen seen = {.ids = ""};
+
+        ck_assert_int_eq(open_with(true, 1), 0);
+        for (uint64_t i = 1; i <= 5; i++)
+                ck_assert_int_eq(put_letter(i, (const char *[]){"a", "b", "c", "d", "e"}[i - 1], "x", 3),
+                                0);
+        ck_assert_int_eq(letters_each(&store, see, &seen), 0);
+        ck_assert_str_eq(seen.ids, "c d e ");
+        ck_assert_int_eq(put_letter(6, "f", "x", 1), 0);
+        seen = (struct seen){.ids = ""};
+        ck_assert_int_eq(letters_each(&store, see, &seen), 0);
+        ck_assert_str_eq(seen.ids, "f ");
+        ck_assert_int_eq(put_letter(7, "g", "x", 0), 0);
+        ck_assert_int_eq(column("SELECT count(*) FROM dead_letters"), 0);
+}
+END_TEST
+
 int main(void) {
         Suite *suite = suite_create("store");
         TCase *tc = tcase_create("store");
@@ -349,6 +473,7 @@ int main(void) {
         tcase_add_test(tc, a_file_that_is_not_there_is_not_made_unasked);
         tcase_add_test(tc, a_folder_that_cannot_be_is_a_failure_that_says_why);
         tcase_add_test(tc, what_is_no_database_is_put_aside_and_kept);
+        tcase_add_test(tc, a_command_leaves_what_is_no_database_where_it_is);
         tcase_add_test(tc, a_damaged_database_is_found_by_the_check_and_only_once);
         tcase_add_test(tc, the_database_of_another_program_or_version_is_left_alone);
         tcase_add_test(tc, the_file_and_its_log_are_for_their_owner_alone);
@@ -358,6 +483,9 @@ int main(void) {
         tcase_add_test(tc, what_was_begun_in_other_memory_is_forgotten);
         tcase_add_test(tc, the_newest_response_of_an_id_counts_and_a_number_may_come_again);
         tcase_add_test(tc, what_is_old_is_forgotten_with_its_events);
+        tcase_add_test(tc, a_file_of_the_version_before_keeps_what_it_has_and_gets_what_it_lacks);
+        tcase_add_test(tc, letters_are_kept_once_and_the_newest_of_an_id_is_found);
+        tcase_add_test(tc, of_too_many_letters_the_oldest_go);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);

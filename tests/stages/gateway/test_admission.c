@@ -200,7 +200,7 @@ START_TEST(an_open_slot_whose_record_was_committed_survives_with_its_body) {
         uint8_t *to;
         uint32_t i, j;
 
-        ck_assert_int_eq(arena_alloc(&arena, 5000, &open.body, &to), 0);
+        ck_assert_int_eq(arena_alloc(&arena, 5000, &open.block, &to), 0);
         memset(to, 'b', 5000);
         ck_assert_int_eq(table_lane_take(&table, 0), 0);
         i = claim("kept");
@@ -216,7 +216,7 @@ START_TEST(an_open_slot_whose_record_was_committed_survives_with_its_body) {
         ck_assert_uint_eq(table.n_open, 1);
         ck_assert_uint_eq(atomic_load(&shm->lane_in_flight[0]), 1);
         slot = &shm->slots[i];
-        ck_assert_uint_ge(arena.used_bytes, slot->body.len);
+        ck_assert_uint_ge(arena.used_bytes, slot->block.len);
         table_close(&table, i, OUTCOME_COMPLETED);
         ck_assert_uint_eq(arena.used_bytes, 0);
 }

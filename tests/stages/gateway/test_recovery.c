@@ -172,6 +172,53 @@ START_TEST(a_cancel_mark_survives_and_its_record_is_sent_again) {
 }
 END_TEST
 
+/* As stream takes it for a dead letter. */
+static void expect_copy(const struct admission_slot *slot, const char *prompt) {
+        static uint8_t bytes[16384];
+        struct record record;
+
+        ck_assert_uint_gt(slot->record_len, 0);
+        ck_assert_int_eq(arena_copy(&rig.view, &slot->block,
+                                         (uint32_t)admission_record_at(slot->body_len),
+                                         slot->record_len, bytes),
+                        0);
+        ck_assert_int_eq(record_decode(&rig.decoder, bytes, slot->record_len, &record), 0);
+        ck_assert_uint_eq(record.has & HAS(body) ? 0 : record.body_len, slot->body_len);
+        if (slot->body_len) {
+                ck_assert_int_eq(arena_copy(&rig.view, &slot->block, 0, slot->body_len, bytes), 0);
+                record.body = (struct mr_view){(const char *)bytes, slot->body_len};
+        }
+        ck_assert_ptr_nonnull(memmem(record.body.p, record.body.n, prompt, strlen(prompt)));
+}
+
+START_TEST(an_open_slot_has_the_whole_request_for_a_dead_letter) {
+        static char large[9000];
+        struct admission_slot *slot = rig.own->slots, copy;
+
+        memset(large, 'y', sizeof(large) - 1);
+        rig_say(&a, "op", "submit", "id", "small", "prompt", "few words", "system", "be brief", NULL);
+        rig_expect(&rig, &a, "accepted");
+        rig_say(&a, "op", "submit", "id", "large", "prompt", large, NULL);
+        rig_expect(&rig, &a, "accepted");
+        ck_assert_uint_eq(slot[0].body_len, 0);
+        expect_copy(&slot[0], "few words");
+        ck_assert_uint_gt(slot[1].body_len, 9000);
+        expect_copy(&slot[1], large);
+        rig_kill(&rig);
+        rig_revive(&rig);
+        expect_copy(&slot[0], "few words");
+        expect_copy(&slot[1], large);
+        struct admission_view view;
+        ck_assert_int_eq(admission_view_init(&view, rig.own, admission_bytes(rig.own->n_slots)), 0);
+        ck_assert_int_eq(admission_find_request(&view, atomic_load(&slot[1].req_id), &copy), 0);
+        ck_assert_int_eq(memcmp(copy.id, "large", 5), 0);
+        ck_assert_int_eq(admission_find_request(&view, 12345, &copy), ADMISSION_E_NONE);
+        atomic_store(&slot[1].state, ADMISSION_CLOSING);
+        ck_assert_int_eq(admission_find_request(&view, atomic_load(&slot[1].req_id), &copy),
+                        ADMISSION_E_NONE);
+}
+END_TEST
+
 START_TEST(slots_are_recovered_from_every_state) {
         static char body[9000];
         struct admission_slot *slot = rig.own->slots;
@@ -212,8 +259,8 @@ START_TEST(slots_are_recovered_from_every_state) {
         ck_assert_uint_eq(atomic_load(&rig.own->total[OUTCOME_FAILED]), 3);
         ck_assert_uint_eq(rig.gw->table.n_open, 1);
         ck_assert_uint_eq(rig.gw->table.n_free, 7);
-        ck_assert_uint_ge(rig.gw->arena.used_bytes, slot[0].body.len);
-        struct arena_ref ref = slot[0].body;
+        ck_assert_uint_ge(rig.gw->arena.used_bytes, slot[0].block.len);
+        struct arena_ref ref = slot[0].block;
         static char copy[10000];
         ck_assert_int_eq(arena_copy(&rig.view, &ref, 0, ref.len, copy), 0);
 }
@@ -480,6 +527,7 @@ static Suite *suite(void) {
         tcase_add_test(all, what_ended_while_nobody_lived_is_closed_and_counted_once);
         tcase_add_test(all, clients_that_do_not_come_back_are_cancelled_after_the_grace);
         tcase_add_test(all, a_cancel_mark_survives_and_its_record_is_sent_again);
+        tcase_add_test(all, an_open_slot_has_the_whole_request_for_a_dead_letter);
         tcase_add_test(all, slots_are_recovered_from_every_state);
         tcase_add_test(all, a_request_of_another_gateway_is_read_cancelled_and_never_run_twice);
         tcase_add_test(all, a_claim_of_a_higher_gateway_is_waited_for_and_won_when_it_goes);
