@@ -23,6 +23,7 @@ int cmd_status(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
+int cmd_dlq(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_check(int argc, char **argv);

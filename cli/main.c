@@ -31,6 +31,7 @@ static const struct command {
                                 "validates and applies the changed configuration"},
                 {"drain", cmd_drain, DAEMON "[--timeout MS] [--json]",
                                 "stops admitting, finishes everything, ends the daemon"},
+                {"dlq", cmd_dlq, NULL, "requests that were given up"},
                 {"index", cmd_index, NULL, "the document index"},
                 {"config", cmd_config, NULL, "the settings"},
                 {"check", cmd_check, NULL, "validates a file and looks at the machine"},
