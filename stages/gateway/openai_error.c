@@ -62,9 +62,16 @@ static void put_string(struct json_buf *b, struct mr_view text) {
         json_put(b, "\"", 1);
 }
 
+struct mr_view openai_error_code(const struct openai_error *error) {
+        enum mr_error code = code_of(error);
+
+        if (error->own_code.n > 0)
+                return error->own_code;
+        return view(kinds[code].code ? kinds[code].code : mr_error_name(code));
+}
+
 void openai_error_body(struct json_buf *b, const struct openai_error *error) {
         enum mr_error code = code_of(error);
-        const char *name = kinds[code].code ? kinds[code].code : mr_error_name(code);
 
         json_put_text(b, "{\"error\":{\"message\":");
         put_string(b, error->message);
@@ -76,6 +83,6 @@ void openai_error_body(struct json_buf *b, const struct openai_error *error) {
         else
                 json_put_text(b, "null");
         json_put_text(b, ",\"code\":");
-        put_string(b, error->own_code.n > 0 ? error->own_code : view(name));
+        put_string(b, openai_error_code(error));
         json_put_text(b, "}}");
 }

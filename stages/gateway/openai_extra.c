@@ -45,32 +45,17 @@ uint32_t openai_extra_choices(const struct openai_extra *extra) {
         return n;
 }
 
-/* The last member of that name. */
-static bool find(struct json_text inside, const char *name, struct json_text *ret) {
-        struct json_walk w = json_walk_in(inside);
-        struct json_text key, value;
-        bool found = false;
-
-        while (json_walk_member(&w, &key, &value) == 0) {
-                if (!json_key_is(key, name))
-                        continue;
-                *ret = value;
-                found = true;
-        }
-        return found;
-}
-
 uint64_t openai_extra_index(struct json_text choice) {
         struct json_text value;
         uint64_t index;
 
-        return find(choice, "index", &value) && json_u64(value, &index) ? index : 0;
+        return json_find(choice, "index", &value) && json_u64(value, &index) ? index : 0;
 }
 
 bool openai_extra_has(struct json_text choice, const char *name) {
         struct json_text value;
 
-        return find(choice, name, &value);
+        return json_find(choice, name, &value);
 }
 
 bool openai_extra_find(
@@ -116,7 +101,7 @@ void openai_extra_put_delta(struct json_buf *b, struct json_text choice) {
         struct json_text key, value, delta;
         struct json_walk w;
 
-        if (!find(choice, "delta", &delta) || delta.p[0] != '{')
+        if (!json_find(choice, "delta", &delta) || delta.p[0] != '{')
                 return;
         w = json_walk_in(json_inside(delta));
         while (json_walk_member(&w, &key, &value) == 0)

@@ -1,4 +1,4 @@
-/* Records with anything in them: whatever OpenAI's dialect makes of them fits its bounds and is
+/* Records with anything in them: whatever OpenAI's dialects make of them fits its bounds and is
  * JSON. An input is a list of records: kind, choice, length (2 bytes), so many bytes. */
 #include <assert.h>
 #include <stdint.h>
@@ -8,6 +8,7 @@
 #include <yajl/yajl_parse.h>
 
 #include "stages/gateway/openai_whole.h"
+#include "stages/gateway/responses_json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -132,9 +133,61 @@ static void answer_check(enum openai_kind kind, const uint8_t *data, size_t size
         openai_whole_free(w);
 }
 
+static void event_check(struct responses *r, const struct responses_answer *answer) {
+        struct json_buf b = buffer(responses_event_bound(r, answer)), data;
+
+        responses_event(&b, r, answer);
+        assert(!b.full && memcmp(b.at + b.len - 2, "\n\n", 2) == 0);
+        data = (struct json_buf){.at = memmem(b.at, b.len, "data: ", 6)};
+        assert(data.at);
+        data.at += 6;
+        data.len = (uint32_t)(b.at + b.len - 2 - data.at);
+        json_check(&data);
+        free(b.at);
+}
+
+static int responses_record(struct responses *r, const struct responses_answer *answer,
+                enum record_type type, const struct record *record) {
+        int e = responses_add(r, type, record);
+
+        while (e == 0 && responses_due(r))
+                event_check(r, answer);
+        return e;
+}
+
+static void responses_check(const uint8_t *data, size_t size) {
+        const struct responses_answer answer = {.id = {"id\"", 3}, .model = {"m\n", 2}};
+        struct record r = {0};
+        struct responses *all;
+        struct json_buf b;
+        msgpack_object map;
+        msgpack_object_kv kv[4];
+        int e = 0;
+
+        if (responses_new(&all, 4 * size) < 0)
+                abort();
+        for (size_t at = 0; e == 0 && size - at >= 4;) {
+                uint32_t n = (uint32_t)data[at + 2] << 8 | data[at + 3];
+
+                n = n < size - at - 4 ? n : (uint32_t)(size - at - 4);
+                r = record_of(data + at, data + at + 4, n, &map, kv);
+                r.choice &= 1;
+                e = responses_record(all, &answer, RECORD_DELTA, &r);
+                at += 4 + n;
+        }
+        if (e == 0)
+                e = responses_record(all, &answer, size & 1 ? RECORD_DONE : RECORD_ERROR, &r);
+        b = buffer(responses_whole_bound(all, &answer));
+        responses_whole(&b, all, &answer, e != 0);
+        json_check(&b);
+        free(b.at);
+        responses_free(all);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size > 1 << 18)
                 return 0;
+        responses_check(data, size);
         answer_check(OPENAI_CHAT, data, size);
         answer_check(OPENAI_COMPLETIONS, data, size);
         return 0;

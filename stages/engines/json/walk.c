@@ -229,6 +229,20 @@ bool json_key_is(struct json_text key, const char *name) {
         return key.n == n + 2 && memcmp(key.p + 1, name, n) == 0;
 }
 
+bool json_find(struct json_text inside, const char *name, struct json_text *ret) {
+        struct json_walk w = json_walk_in(inside);
+        struct json_text key, value;
+        bool found = false;
+
+        while (json_walk_member(&w, &key, &value) == 0) {
+                if (!json_key_is(key, name))
+                        continue;
+                *ret = value;
+                found = true;
+        }
+        return found;
+}
+
 bool json_u64(struct json_text value, uint64_t *ret) {
         uint64_t v = 0;
 

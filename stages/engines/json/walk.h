@@ -37,6 +37,8 @@ static inline struct json_walk json_walk_in(struct json_text inside) {
 }
 int json_walk_member(struct json_walk *w, struct json_text *ret_key, struct json_text *ret_value);
 int json_walk_element(struct json_walk *w, struct json_text *ret_value);
+/* The value of the last member of that name; false: *ret is untouched. */
+bool json_find(struct json_text inside, const char *name, struct json_text *ret);
 /* Is the text the inside of an object, to its end? */
 bool json_is_members(struct json_text inside);
 /* Is the key, with its quotes, this name as it stands? */
