@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/ring_state.h"
 #include "world.h"
 
 static struct world world;
@@ -400,6 +401,76 @@ START_TEST(a_detached_answer_that_kills_inference_each_time_is_given_up) {
 }
 END_TEST
 
+/* That request goes to its end, and meanwhile nobody else begins. */
+static void finish_alone(uint64_t id) {
+        const struct inference *inf = world.w->stage;
+
+        while (answer.n_ends == 0) {
+                world_turn(&world);
+                world_take(&world, id, &answer);
+                for (uint32_t slot = 0; slot < inf->slab.n_slots; slot++)
+                        ck_assert(inf->flights[slot].state != FLIGHT_RUNNING ||
+                                        inf->flights[slot].req_id == id || answer.n_ends > 0);
+        }
+}
+
+START_TEST(a_request_with_a_strike_runs_alone_and_first) {
+        uint64_t id[4];
+
+        world_free(&world);
+        echo.delay_ms = 1;
+        setup_with((struct world_setup){0});
+        for (int i = 0; i < 3; i++)
+                id[i] = world_say(&world, "hello");
+        world_turn(&world);
+        world_kill(&world);
+        atomic_store(&((struct slab_shm *)world.slab)->slots[1].strikes, 2);
+        world_start(&world);
+        ck_assert_uint_eq(slab_find(&((struct inference *)world.w->stage)->slab, id[1]), 1);
+        id[3] = world_say(&world, "hello");
+        finish_alone(id[1]);
+        ck_assert_str_eq(answer.text, "hello");
+        world_finish(&world, id[3], &other); /* the last one, which waited in the ring */
+        ck_assert_str_eq(other.text, "hello");
+        ck_assert_uint_eq(((struct inference *)world.w->stage)->n_open, 0);
+}
+END_TEST
+
+START_TEST(a_strike_of_a_claim_that_was_lost_counts_before_anybody_runs) {
+        uint64_t id[2], seq;
+
+        world_kill(&world);
+        id[0] = world_say(&world, "one");
+        id[1] = world_say(&world, "two");
+        seq = world.requests.committed - 1;
+        atomic_store(&world.in.cons.cons->state[seq & (world.in.geo.n - 1)],
+                        ring_state_pack(seq, 0, 1, RING_CLAIMED));
+        world_start(&world);
+        finish_alone(id[1]);
+        ck_assert_str_eq(answer.text, "two");
+        world_finish(&world, id[0], &other);
+        ck_assert_str_eq(other.text, "one");
+}
+END_TEST
+
+START_TEST(a_claim_that_was_lost_three_times_is_given_up_and_the_next_one_runs) {
+        uint64_t id[2], seq;
+
+        world_kill(&world);
+        id[0] = world_say(&world, "one");
+        seq = world.requests.committed - 1;
+        id[1] = world_say(&world, "two");
+        atomic_store(&world.in.cons.cons->state[seq & (world.in.geo.n - 1)],
+                        ring_state_pack(seq, 0, 3, RING_CLAIMED));
+        world_start(&world);
+        finish_alone(id[0]);
+        ck_assert_int_eq(answer.code, MR_E_dead_letter);
+        ck_assert_uint_eq(answer.n_deltas, 0);
+        world_finish(&world, id[1], &other);
+        ck_assert_str_eq(other.text, "two");
+}
+END_TEST
+
 START_TEST(a_restart_for_which_there_is_no_room_waits) {
         uint64_t id = detached_begun((struct world_setup){0}), n = 0;
         uint8_t *to;
@@ -529,6 +600,9 @@ int main(void) {
         tcase_add_test(tc, a_detached_answer_that_somebody_has_read_ends_in_one_error);
         tcase_add_test(tc, a_detached_answer_is_not_said_again_where_the_operator_wants_no_second_run);
         tcase_add_test(tc, a_detached_answer_that_kills_inference_each_time_is_given_up);
+        tcase_add_test(tc, a_request_with_a_strike_runs_alone_and_first);
+        tcase_add_test(tc, a_strike_of_a_claim_that_was_lost_counts_before_anybody_runs);
+        tcase_add_test(tc, a_claim_that_was_lost_three_times_is_given_up_and_the_next_one_runs);
         tcase_add_test(tc, a_restart_for_which_there_is_no_room_waits);
         tcase_add_test(tc, an_input_whose_ack_was_lost_is_not_taken_twice);
         tcase_add_test(tc, a_drain_parks_what_has_not_begun_and_finishes_the_rest);
