@@ -74,6 +74,21 @@ bool mr_error_retryable(enum mr_error code) {
         return errors[error_known(code)].retryable;
 }
 
+uint32_t record_cut_take(struct mr_view *cuts) {
+        uint32_t n = 0;
+
+        for (unsigned shift = 0; cuts->n && shift < 32; shift += 7) {
+                uint8_t byte = (uint8_t)*cuts->p;
+
+                cuts->p++;
+                cuts->n--;
+                n |= (uint32_t)(byte & 0x7f) << shift;
+                if (!(byte & 0x80))
+                        break;
+        }
+        return n;
+}
+
 const char *record_field_name(enum record_field field) {
         assert(field < FIELDS_N);
         return fields[field].name;

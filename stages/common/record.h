@@ -43,7 +43,7 @@ enum record_option {
         OPTION_RAG_ON = 8,
         OPTION_ID_MADE = 16,     /* the daemon made the id */
         OPTION_USAGE_ASKED = 32, /* the client's body asks for usage in the stream */
-        OPTION_BODY_BUILT = 64, /* body was built from prompt or messages, not sent by the client */
+        OPTION_BODY_BUILT = 64, /* body was built here, of a prompt, messages or a response */
         OPTION_DEADLINE_FIRST = 128, /* the deadline holds until the first token only */
 };
 
@@ -146,6 +146,9 @@ void pack_buf_init(struct pack_buf *w, uint8_t *to, uint32_t cap);
  * of the input, before the next one), and refers to `bytes`. */
 int record_raw_parse(struct record_decoder *decoder, const void *bytes, uint32_t len,
                 const msgpack_object **ret);
+
+/* The length that comes next in `cuts`; moves on. */
+uint32_t record_cut_take(struct mr_view *cuts);
 
 const char *record_field_name(enum record_field field);
 const char *record_field_sentence(enum record_field field);

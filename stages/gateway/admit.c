@@ -163,6 +163,10 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
                 r->has |= HAS(deadline_ns);
                 r->deadline_ns = ad->deadline_ns;
         }
+        if (r->options & OPTION_DETACH) {
+                r->has |= HAS(created);
+                r->created = gateway_epoch_s(gw, ad->t0);
+        }
         if (ask->vars.n == 0)
                 return 0;
         msgpack_zone_clear(&gw->vars.zone);

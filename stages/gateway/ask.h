@@ -39,6 +39,7 @@ struct ask {
         bool deadline_first;  /* of a stream: it holds until the first token only */
         bool body_decides;    /* the body says whether it is a stream, and names the session */
         enum body_kind kind;  /* of CONTENT_BODY */
+        bool detached_only;   /* attach, cancel, result: another request is not found */
         uint64_t after;
         uint32_t options; /* OPTION_DETACH, OPTION_STREAM, OPTION_RAG_ON, OPTION_RAG_OFF */
 };

@@ -32,33 +32,17 @@ uint64_t collect_joined(const struct record *r) {
         return n;
 }
 
-/* The length that stands there; moves on. */
-static uint32_t length_take(struct mr_view *cuts) {
-        uint32_t n = 0;
-
-        for (unsigned shift = 0; cuts->n && shift < 32; shift += 7) {
-                uint8_t byte = (uint8_t)*cuts->p;
-
-                cuts->p++;
-                cuts->n--;
-                n |= (uint32_t)(byte & 0x7f) << shift;
-                if (!(byte & 0x80))
-                        break;
-        }
-        return n;
-}
-
 void collect_event(struct reader *r, const struct log_event_head *head, struct record *record) {
         const struct dialect *dialect = r->client->dialect;
         uint64_t n = collect_joined(record), first = head->seq - n + 1;
         struct dialect_text text;
 
-        if (n == 0) {
+        if (n == 0 || !dialect->text_delta) {
                 dialect->event(r->client, r->answer, head, record);
                 return;
         }
         for (; first <= r->after; first++) {
-                uint32_t gone = length_take(&record->cuts);
+                uint32_t gone = record_cut_take(&record->cuts);
 
                 gone = gone < record->text.n ? gone : record->text.n;
                 record->text.p += gone;

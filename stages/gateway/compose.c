@@ -8,10 +8,8 @@
 
 #include <xxhash.h>
 
+#include "stages/gateway/compose_own.h"
 #include "stages/gateway/pull.h"
-
-/* Buffers up to this stay for the next request. */
-#define BUILT_KEEP 65536u
 
 #define BAD(error, ...) ask_fail(error, MR_E_invalid_request, __VA_ARGS__)
 
@@ -21,8 +19,8 @@ static bool is_text(struct mr_view v, const char *text) {
 
 int composer_init(struct composer *composer, uint64_t max_body_bytes) {
         *composer = (struct composer){.max_body_bytes = max_body_bytes};
-        composer->built = malloc(BUILT_KEEP);
-        composer->built_cap = BUILT_KEEP;
+        composer->built = malloc(COMPOSER_KEEP);
+        composer->built_cap = COMPOSER_KEEP;
         if (!composer->built || body_scanner_new(&composer->scanner) < 0) {
                 composer_close(composer);
                 return -ENOMEM;
@@ -395,47 +393,33 @@ static int build_once(struct composer *composer, const struct ask *ask, struct w
         return 0;
 }
 
-/* Builds the body; the buffer grows until it fits, up to the limit. */
 static int build(struct composer *composer, const struct ask *ask, struct composed *ret,
                 struct ask_error *error) {
-        if (composer->built_cap > BUILT_KEEP) {
-                free(composer->built);
-                composer->built_cap = BUILT_KEEP;
-                composer->built = malloc(BUILT_KEEP);
-        }
-        for (;;) {
-                struct writer w = {.out = {composer->built, 0, composer->built_cap, false},
-                                .where = ask->content == CONTENT_PROMPT ? "prompt" : "messages",
-                                .error = error};
-                char *more;
+        bool prompt = ask->content == CONTENT_PROMPT;
 
-                if (!composer->built) {
-                        composer->built_cap = 0;
-                        return ask_fail(error, MR_E_overloaded, "out of memory");
-                }
+        if (composer_begin(composer, error))
+                return (int)error->code;
+        for (;;) {
+                struct writer w = {.out = composer_buf(composer),
+                                .where = prompt ? "prompt" : "messages",
+                                .error = error};
+
                 if (build_once(composer, ask, &w))
                         return (int)error->code;
-                if (!w.out.full && w.out.len <= composer->max_body_bytes) {
+                if (composer_fits(composer, &w.out)) {
                         ret->body = (struct mr_view){w.out.at, w.out.len};
                         return 0;
                 }
-                if (!w.out.full || composer->built_cap >= composer->max_body_bytes)
-                        return ask_fail(error, MR_E_too_large,
-                                        "%s: with params larger than the %llu bytes allowed",
-                                        ask->content == CONTENT_PROMPT ? "prompt" : "messages",
-                                        (unsigned long long)composer->max_body_bytes);
-                more = realloc(composer->built, (size_t)composer->built_cap * 2);
-                if (!more)
-                        return ask_fail(error, MR_E_overloaded, "out of memory");
-                composer->built = more;
-                composer->built_cap *= 2;
+                if (composer_more(composer, &w.out,
+                                    prompt ? "prompt: with params" : "messages: with params", error))
+                        return (int)error->code;
         }
 }
 
 /* ---- a client's own body ---- */
 
 /* The text of one of the body's strings: a name, as it is elsewhere. */
-static int name_read(const struct ask *ask, struct body_span span, const char *member,
+static int name_read(struct mr_view body, struct body_span span, const char *member,
                 char to[static ASK_NAME_MAX + JSON_CHAR_MAX], struct mr_view *ret,
                 struct ask_error *error) {
         char where[BODY_MEMBER_MAX + 8];
@@ -445,30 +429,12 @@ static int name_read(const struct ask *ask, struct body_span span, const char *m
         snprintf(where, sizeof(where), "body: %s", member);
         ret->p = to;
         /* What is cut is longer than a name may be. */
-        if (json_unescape(ask->text.p + span.off, span.len, to, ASK_NAME_MAX + JSON_CHAR_MAX,
-                            &ret->n) < 0)
+        if (json_unescape(body.p + span.off, span.len, to, ASK_NAME_MAX + JSON_CHAR_MAX, &ret->n) <
+                        0)
                 ask_fail(error, MR_E_invalid_request, "%s: not a name", where);
         else if (ask_text_check(where, *ret, ASK_NAME_MAX, error) == 0)
                 return 0;
         snprintf(error->param, sizeof(error->param), "%s", member);
-        return (int)error->code;
-}
-
-static int scan(struct composer *composer, const struct ask *ask, struct ask_error *error) {
-        struct body_found *found = &composer->found;
-        int r;
-
-        if (ask->text.n > composer->max_body_bytes)
-                return ask_fail(error, MR_E_too_large,
-                                "body: %u bytes, at most %llu are allowed", ask->text.n,
-                                (unsigned long long)composer->max_body_bytes);
-        r = body_scan(composer->scanner, ask->kind, ask->text.p, ask->text.n, found);
-        if (r < 0)
-                return ask_fail(error, MR_E_overloaded, "out of memory");
-        if (r == 0)
-                return 0;
-        ask_fail(error, MR_E_invalid_request, "body: %s", found->error);
-        memcpy(error->param, found->member, sizeof(error->param));
         return (int)error->code;
 }
 
@@ -480,14 +446,15 @@ static int take(struct composer *composer, const struct ask *ask, struct compose
                         .where = "params",
                         .error = error};
 
-        if (scan(composer, ask, error) || params_put(&w, ask->params, false, &max_tokens))
+        if (compose_body(composer, ask, ret, error) || params_put(&w, ask->params, false, &max_tokens))
                 return (int)error->code;
         if (w.out.full)
                 return BAD(error, "params: longer than %u bytes", COMPOSE_PARAMS_MAX);
-        if (name_read(ask, found->marks.model, "model", composer->model, &ret->model, error))
+        if (name_read(ret->body, found->marks.model, "model", composer->model, &ret->model, error))
                 return (int)error->code;
-        if (ask->body_decides && name_read(ask, body_session(found), body_session_name(found),
-                                                 composer->session, &ret->session, error))
+        if (ask->body_decides &&
+                        name_read(ret->body, body_session(found), body_session_name(found),
+                                        composer->session, &ret->session, error))
                 return (int)error->code;
         if (ask->body_decides && found->stream)
                 ret->options |= OPTION_STREAM;
@@ -495,7 +462,6 @@ static int take(struct composer *composer, const struct ask *ask, struct compose
                 ret->options |= OPTION_USAGE_ASKED;
         ret->n = found->n;
         ret->params = (struct mr_view){composer->params, w.out.len};
-        ret->body = ask->text;
         return 0;
 }
 

@@ -8,7 +8,8 @@
  * Limits  a body <= max_body_bytes; JSON depth 64 (bodies), 32 (messages)
  *
  * A client's own body goes on byte for byte; `params` beside it travel as JSON members for a later
- * stage to set. For prompt and messages the body is built here: {"messages":[...],params...}.
+ * stage to set. For prompt and messages the body is built here: {"messages":[...],params...}. A body of
+ * the Responses API becomes a chat body (responses_body.h), and goes on as a client's own.
  */
 #pragma once
 
@@ -37,7 +38,8 @@ struct composed {
         struct mr_view params; /* for a client's own body only */
         struct mr_view model;   /* the frame's, else the body's; n 0: none */
         struct mr_view session; /* likewise */
-        uint32_t options;       /* OPTION_BODY_BUILT, OPTION_USAGE_ASKED, OPTION_STREAM */
+        uint32_t options;       /* OPTION_BODY_BUILT, _USAGE_ASKED, _STREAM, _DETACH */
+        bool followed;          /* a detached request whose asker reads it all the same */
         uint32_t n;             /* choices that the body asks for; 0: it does not say */
         uint64_t digest[2];
 };

@@ -65,7 +65,8 @@ struct dialect {
         /* One event of the log: a DELTA, DONE or ERROR with its number. */
         void (*event)(struct client *client, const struct answer *a,
                         const struct log_event_head *head, const struct record *record);
-        /* A delta over first..seq with the choice and kind of `like`. False: the connection is gone. */
+        /* A delta over first..seq with the choice and kind of `like`. False: the connection is gone.
+         * NULL: event() gets each as the log has it, what was joined with its `cuts`. */
         bool (*text_delta)(struct dialect_text *t, struct client *client, const struct answer *a,
                         uint64_t first, uint64_t seq, const struct record *like,
                         uint32_t text_bytes);

@@ -159,17 +159,27 @@ static const struct endpoint table[] = {
                 {"POST", "/v1/chat/completions", chat_run},
                 {"POST", "/v1/completions", chat_run},
                 {"POST", "/v1/embeddings", embeddings_run},
+                {"POST", "/v1/responses", responses_run},
+                {"GET", "/v1/responses/*", responses_run},
+                {"POST", "/v1/responses/*/cancel", responses_run},
                 {"POST", "/v1/jobs", jobs_create},
                 {"GET", "/v1/jobs/", jobs_get},
                 {"DELETE", "/v1/jobs/", jobs_delete},
 };
 
 static bool path_is(const struct endpoint *e, struct mr_view path) {
-        uint32_t n = (uint32_t)strlen(e->path);
+        const char *star = strchr(e->path, '*');
+        uint32_t n = (uint32_t)strlen(e->path), before;
 
         if (e->path[n - 1] == '/')
                 return path.n > n && memcmp(path.p, e->path, n) == 0;
-        return path.n == n && memcmp(path.p, e->path, n) == 0;
+        if (!star)
+                return path.n == n && memcmp(path.p, e->path, n) == 0;
+        before = (uint32_t)(star - e->path);
+        n -= before + 1; /* behind the star */
+        return path.n > before + n && memcmp(path.p, e->path, before) == 0 &&
+               memcmp(path.p + path.n - n, star + 1, n) == 0 &&
+               !memchr(path.p + before, '/', path.n - before - n);
 }
 
 int endpoint_find(const struct http1_request *request, const struct endpoint **ret,

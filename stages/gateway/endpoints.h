@@ -1,7 +1,7 @@
 /*
  * endpoints -- which (method, path) is whose.
  *
- * Shape   one table; a path that ends in '/' stands for everything below it
+ * Shape   one table; a path that ends in '/' stands for everything below it, a '*' for one name
  * Owner   constants
  * Errors  ENDPOINT_E_PATH, ENDPOINT_E_METHOD
  */

@@ -129,7 +129,7 @@ static void on_known(struct gateway *gw, struct client *client, const struct ask
         if ((r == ANSWER_E_NONE || r == ANSWER_E_GONE) && gw->lookups.failed) {
                 client_refuse(client, ask->id, MR_E_overloaded, "the database cannot be read now",
                                 gateway_retry_after_ms(gw));
-        } else if (r == ANSWER_E_NONE) {
+        } else if (r == ANSWER_E_NONE || (r == 0 && ask->detached_only && !a->detached)) {
                 refuse(gw, client, ask->id, MR_E_not_found, "id: not known");
         } else if (r == ANSWER_E_GONE && ask->op == OP_CANCEL) {
                 client->dialect->cancelled(client, ask->id);

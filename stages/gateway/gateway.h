@@ -146,6 +146,10 @@ static inline struct mr_view text_view(const char *text) {
 
 /* n <= 1024 bytes of the kernel's. 0 or -EIO. */
 int gateway_random(struct gateway *gw, uint8_t *to, uint32_t n);
+/* Seconds since 1970 of a CLOCK_MONOTONIC time. */
+static inline uint64_t gateway_epoch_s(const struct gateway *gw, uint64_t ns) {
+        return (uint64_t)(gw->http.epoch_s + (int64_t)(ns / NS_PER_S));
+}
 /* How long a refused client should wait. */
 uint64_t gateway_retry_after_ms(const struct gateway *gw);
 /* Names a new client after its connection's peer. */

@@ -22,6 +22,7 @@
 #include "stages/gateway/chat.h"
 #include "stages/gateway/gateway.h"
 #include "stages/gateway/jobs.h"
+#include "stages/gateway/responses.h"
 
 #define HTTP_IN 3072u
 #define HTTP_OUT_SOFT 16384u
@@ -68,6 +69,7 @@ struct http {
         union {
                 struct chat chat;
                 struct job job;
+                struct responses_ask *responses;
         };
 };
 

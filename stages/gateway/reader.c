@@ -249,8 +249,9 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
                 first_delta(gw, r->answer);
         else if (head.type == RECORD_DONE)
                 last_event(gw, r->answer, &record);
-        e = r->behind && collect_joined(&record) == 0 ? collect_run(gw, r, &head, &record, from)
-                                                      : COLLECT_E_ALONE;
+        e = COLLECT_E_ALONE;
+        if (r->behind && r->client->dialect->text_delta && collect_joined(&record) == 0)
+                e = collect_run(gw, r, &head, &record, from);
         if (e == COLLECT_E_ALONE)
                 collect_event(r, &head, &record);
         else if (e != 0 && c->state != CONN_CLOSING) {

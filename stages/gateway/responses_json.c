@@ -178,16 +178,29 @@ static int item_begin(struct responses *r, enum responses_item_kind kind,
         return e ? e : part_begin(r, part);
 }
 
-static int delta_add(struct responses *r, uint32_t at, struct mr_view text) {
+static int delta_due(struct responses *r, uint32_t at, uint32_t part, struct mr_view text) {
+        int e = text.n > 0 ? due(r, EVENT_DELTA, at, part) : 0;
+
+        if (e == 0 && text.n > 0)
+                r->due[r->n_due - 1].text = text;
+        return e;
+}
+
+/* What was joined of several is said as it was before. */
+static int delta_add(
+                struct responses *r, uint32_t at, struct mr_view text, struct mr_view cuts) {
         uint32_t part = r->items[at].first + r->items[at].n - 1;
         int e = text_add(r, &r->parts[part].text, text);
 
-        if (e || text.n == 0)
-                return e;
-        e = due(r, EVENT_DELTA, at, part);
-        if (e == 0)
-                r->due[r->n_due - 1].text = text;
-        return e;
+        while (e == 0 && cuts.n > 0) {
+                uint32_t n = record_cut_take(&cuts);
+                struct mr_view piece = {text.p, n < text.n ? n : text.n};
+
+                e = delta_due(r, at, part, piece);
+                text.p += piece.n;
+                text.n -= piece.n;
+        }
+        return e ? e : delta_due(r, at, part, text);
 }
 
 static int add_text(struct responses *r, const struct record *delta) {
@@ -197,6 +210,7 @@ static int add_text(struct responses *r, const struct record *delta) {
                                         : is_text(kind, "refusal") ? PART_REFUSAL
                                                                    : PART_REASONING;
         enum responses_item_kind want = part == PART_REASONING ? ITEM_REASONING : ITEM_MESSAGE;
+        static const struct mr_view none;
         uint32_t at = r->open - 1;
         int e = 0;
 
@@ -210,7 +224,7 @@ static int add_text(struct responses *r, const struct record *delta) {
                 if (e == 0)
                         e = part_begin(r, part);
         }
-        return e ? e : delta_add(r, at, delta->text);
+        return e ? e : delta_add(r, at, delta->text, delta->has & HAS(cuts) ? delta->cuts : none);
 }
 
 static int add_tool(struct responses *r, const struct openai_tool *tool) {
@@ -225,7 +239,7 @@ static int add_tool(struct responses *r, const struct openai_tool *tool) {
         } else if (r->items[at - 1].name.n == 0) {
                 e = text_add(r, &r->items[at - 1].name, tool->name);
         }
-        return e ? e : delta_add(r, at - 1, tool->arguments);
+        return e ? e : delta_add(r, at - 1, tool->arguments, (struct mr_view){0});
 }
 
 /* ---- records ---- */

@@ -65,8 +65,11 @@ void responses_error(struct json_buf *b, const struct responses *r,
 
 /* ---- whole ---- */
 
-/* The response as it stands. queued: it has not begun. */
+/* What its status is, when its records do not say. */
+enum responses_say { RESPONSES_AS_IT_IS, RESPONSES_QUEUED, RESPONSES_CANCELLED };
+
+/* The response as it stands. */
 uint64_t responses_whole_bound(
                 const struct responses *r, const struct responses_answer *answer);
 void responses_whole(struct json_buf *b, const struct responses *r,
-                const struct responses_answer *answer, bool queued);
+                const struct responses_answer *answer, enum responses_say say);

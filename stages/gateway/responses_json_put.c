@@ -253,8 +253,12 @@ uint64_t responses_whole_bound(
 }
 
 void responses_whole(struct json_buf *b, const struct responses *r,
-                const struct responses_answer *answer, bool queued) {
-        put_response(b, r, answer, queued && !r->end ? "queued" : status_of(r), false);
+                const struct responses_answer *answer, enum responses_say say) {
+        static const char *const words[] = {
+                        [RESPONSES_QUEUED] = "queued", [RESPONSES_CANCELLED] = "cancelled"};
+
+        put_response(b, r, answer, say == RESPONSES_AS_IT_IS || r->end ? status_of(r) : words[say],
+                        false);
 }
 
 /* ---- events ---- */

@@ -152,7 +152,7 @@ static struct answer *known(struct gateway *gw, uint64_t id_hash, struct mr_view
 static enum reader_kind kind_of(const struct ask *ask, const struct composed *made) {
         uint32_t options = ask->options | made->options;
 
-        if (options & OPTION_DETACH)
+        if (options & OPTION_DETACH && !made->followed)
                 return READER_DETACHED;
         return options & OPTION_STREAM ? READER_EVENTS : READER_UNARY;
 }
@@ -300,7 +300,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                                 LANES_RETRY_MS);
                 return;
         }
-        if (ask->options & OPTION_DETACH && detach_refuse(gw, client, id))
+        if ((ask->options | composed.options) & OPTION_DETACH && detach_refuse(gw, client, id))
                 return;
         if (!full)
                 ad.a = answer_new(gw, id_hash, tenant, id);
@@ -310,7 +310,7 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 return;
         }
         ad.a->lane = ad.lane;
-        ad.a->detached = ask->options & OPTION_DETACH;
+        ad.a->detached = (ask->options | composed.options) & OPTION_DETACH;
         memcpy(ad.a->digest, composed.digest, sizeof(composed.digest));
         ad.deadline_ns = deadline_of(ask, ad.t0);
         run(gw, client, &ad, frame->bytes, frame->len);

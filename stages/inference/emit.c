@@ -139,6 +139,18 @@ static void count_text(struct flight *f, const struct mr_view *text) {
         f->answer_quarters += text->n + wide;
 }
 
+/* What readers of a detached answer cannot know: it comes with its first record and its last. */
+static void origin_set(struct flight *f) {
+        const struct record *record = flight_record(f);
+        struct record *made = &f->inf->made;
+
+        if (!(record->has & HAS(options)) || !(record->options & OPTION_DETACH))
+                return;
+        made->has |= record->has & (HAS(model) | HAS(created));
+        made->model = record->model;
+        made->created = record->created;
+}
+
 int emit_delta(struct flight *f, const struct emit_delta *delta) {
         struct inference *inf = f->inf;
         struct record *made = &inf->made;
@@ -168,6 +180,8 @@ int emit_delta(struct flight *f, const struct emit_delta *delta) {
                 made->has |= HAS(extra);
                 made->extra = delta->extra;
         }
+        if (!flight_has_begun(f))
+                origin_set(f);
         r = emit(f, RECORD_DELTA, 0);
         if (r)
                 return r;
@@ -293,6 +307,7 @@ int emit_terminal(struct flight *f) {
                 done_set(f, now_ns);
         else
                 error_set(f);
+        origin_set(f);
         r = emit(f, done ? RECORD_DONE : RECORD_ERROR, done ? RING_LAST : RING_LAST | RING_ERROR);
         if (r)
                 return r;

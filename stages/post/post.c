@@ -98,6 +98,9 @@ static void emit_record(struct worker *w, const struct ring_msg *msg, struct sla
         output_end(w->stage, msg, next, type, flags, len);
 }
 
+/* What a delta has beside its text goes with the first piece, or alone. */
+#define POST_ONCE (HAS(extra) | HAS(tool) | HAS(model) | HAS(created))
+
 /* The end of a piece of at most POST_PIECE bytes that does not cut a character. */
 static uint32_t piece_end(const char *text, uint32_t from, uint32_t n) {
         uint32_t end = n - from > POST_PIECE ? from + POST_PIECE : n;
@@ -127,11 +130,11 @@ static void on_delta(struct worker *w, const struct ring_msg *msg, struct slab_v
         }
         n = hold_feed(&state->hold, choice, kind, record->text.p, record->text.n, post->text);
         for (uint32_t from = 0;
-                        from < n || (from == 0 && record->has & (HAS(extra) | HAS(tool)));) {
+                        from < n || (from == 0 && record->has & POST_ONCE);) {
                 uint32_t end = piece_end(post->text, from, n);
                 record->text = (struct mr_view){post->text + from, end - from};
                 emit_record(w, msg, next, record, RECORD_DELTA, 0);
-                record->has &= ~(HAS(extra) | HAS(tool)); /* once */
+                record->has &= ~POST_ONCE;
                 from = end;
         }
 }

@@ -107,6 +107,16 @@ const cases = {
     }
     return seen;
   },
+  responses_items: async () => {
+    const seen = {};
+    for (const word of ["reasoning", "tools", "cut"]) {
+      const tools = [{ type: "function", name: "weather", parameters: { type: "object", properties: {} }, strict: false }];
+      const stream = client.responses.stream({ model: "any", input: `x @${word}`, tools });
+      seen[word] = await stream.finalResponse().then((response) => ({ text: response.output_text,
+        items: response.output.map((item) => item.arguments ?? item.type) }), failed);
+    }
+    return seen;
+  },
   responses_background: async () => {
     let response = await client.responses.create({ model: "any", input: "one two", background: true });
     const first = response.status;

@@ -169,6 +169,13 @@ def test_node_responses(node):
     assert streamed["numbers"] == list(range(streamed["numbers"][0], streamed["numbers"][0] + len(streamed["numbers"])))
 
 
+def test_node_puts_the_items_of_a_response_together_and_takes_no_cut_for_an_end_C10(node):
+    seen = node("responses_items")
+    assert seen["reasoning"] == {"text": "42", "items": ["reasoning", "message"]}
+    assert seen["tools"] == {"text": "", "items": ['{"city":"Paris"}']}
+    assert seen["cut"]["error"], seen
+
+
 def test_node_background_responses_resume(node):
     seen = node("responses_background")
     assert seen["first"] in ("queued", "in_progress", "completed")

@@ -52,6 +52,10 @@ static struct record record_of(const uint8_t item[4], const uint8_t *p, uint32_t
                 r.has |= HAS(text);
                 r.text = bytes;
         }
+        if (kind == KIND_TEXT && item[0] & 128) {
+                r.has |= HAS(cuts);
+                r.cuts = bytes;
+        }
         if (kind == KIND_REASONING || kind == KIND_REFUSAL) {
                 r.has |= HAS(delta_kind);
                 r.delta_kind = kind == KIND_REFUSAL ? (struct mr_view){"refusal", 7}
@@ -178,7 +182,7 @@ static void responses_check(const uint8_t *data, size_t size) {
         if (e == 0)
                 e = responses_record(all, &answer, size & 1 ? RECORD_DONE : RECORD_ERROR, &r);
         b = buffer(responses_whole_bound(all, &answer));
-        responses_whole(&b, all, &answer, e != 0);
+        responses_whole(&b, all, &answer, e ? RESPONSES_QUEUED : RESPONSES_AS_IT_IS);
         json_check(&b);
         free(b.at);
         responses_free(all);

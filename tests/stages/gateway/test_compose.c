@@ -1,4 +1,4 @@
-/* What a client's own body decides where nothing else does: over HTTP. */
+/* What a client's own body decides where nothing else does: over HTTP; and what becomes of it. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +81,56 @@ START_TEST(an_error_that_is_not_the_bodys_names_no_member) {
 }
 END_TEST
 
+static int compose_response(const char *body) {
+        struct ask ask = ask_of(body);
+
+        ask.kind = BODY_RESPONSES;
+        return compose(&composer, &ask, &made, &error);
+}
+
+START_TEST(a_response_that_cannot_be_a_chat_is_refused_by_its_member) {
+        ck_assert_int_eq(compose_response("{\"input\":7}"), MR_E_invalid_request);
+        ck_assert_str_eq(error.param, "input");
+        ck_assert_int_eq(compose_response("{\"input\":\"x\",\"prompt\":{}}"), MR_E_invalid_request);
+        ck_assert_str_eq(error.param, "prompt");
+        ck_assert_int_eq(strncmp(error.text, "body: prompt: not supported", 27), 0);
+        ck_assert_int_eq(compose_response("{\"input\":[{\"type\":\"reasoning\"}]}"),
+                        MR_E_invalid_request);
+        ck_assert_str_eq(error.param, "messages");
+}
+END_TEST
+
+START_TEST(a_response_that_is_too_large_as_a_chat_is_refused) {
+        static const char item[] = "{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\","
+                                   "\"arguments\":\"\"}";
+        char *body = malloc(100000);
+        uint32_t n = (uint32_t)sprintf(body, "{\"input\":[%s", item);
+
+        while (n + sizeof(item) + 4 < 100000)
+                n += (uint32_t)sprintf(body + n, ",%s", item);
+        strcpy(body + n, "]}");
+        ck_assert_int_eq(compose_response(body), MR_E_too_large);
+        free(body);
+        ck_assert_int_eq(compose_response("{\"input\":\"x\"}"), 0);
+}
+END_TEST
+
+START_TEST(a_response_is_composed_as_a_chat) {
+        ck_assert_int_eq(compose_response("{\"input\":\"hi\",\"model\":\"m\",\"user\":\"u\"}"), 0);
+        expect_view(made.body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+                               "\"model\":\"m\",\"user\":\"u\"}");
+        expect_view(made.model, "m");
+        expect_view(made.session, "u");
+        expect_view(made.query, "hi");
+        ck_assert_int_eq(memcmp(made.body.p + made.marks.messages.off, "[{\"role\"", 8), 0);
+        ck_assert(!(made.options & (OPTION_DETACH | OPTION_STREAM)) && !made.followed);
+        ck_assert_int_eq(compose_response("{\"input\":\"hi\",\"background\":true}"), 0);
+        ck_assert(made.options & OPTION_DETACH && !made.followed);
+        ck_assert_int_eq(compose_response("{\"input\":\"hi\",\"background\":true,\"stream\":true}"), 0);
+        ck_assert(made.options & OPTION_DETACH && made.options & OPTION_STREAM && made.followed);
+}
+END_TEST
+
 START_TEST(the_body_says_whether_it_is_a_stream_and_whose) {
         ck_assert_int_eq(compose_body("{" MESSAGES ",\"stream\":true,\"n\":3,\"user\":\"a\\u00e9\","
                                       "\"model\":\"m\",\"stream_options\":{\"include_usage\":"
@@ -141,8 +191,11 @@ static Suite *suite(void) {
         tcase_add_test(refusals, an_error_names_the_member_that_is_wrong);
         tcase_add_test(refusals, a_name_that_is_too_long_or_unprintable_is_refused);
         tcase_add_test(refusals, an_error_that_is_not_the_bodys_names_no_member);
+        tcase_add_test(refusals, a_response_that_cannot_be_a_chat_is_refused_by_its_member);
+        tcase_add_test(refusals, a_response_that_is_too_large_as_a_chat_is_refused);
         suite_add_tcase(s, refusals);
         tcase_add_checked_fixture(behaviour, setup, teardown);
+        tcase_add_test(behaviour, a_response_is_composed_as_a_chat);
         tcase_add_test(behaviour, the_body_says_whether_it_is_a_stream_and_whose);
         tcase_add_test(behaviour, what_the_client_says_beside_the_body_wins);
         tcase_add_test(behaviour, in_a_frame_the_body_decides_neither);

@@ -115,14 +115,14 @@ static struct record *tape_error(enum mr_error code, const char *message) {
         return r;
 }
 
-static const char *whole(const struct responses *r, bool queued) {
+static const char *whole(const struct responses *r, enum responses_say say) {
         static char *text;
         uint64_t bound = responses_whole_bound(r, &answer);
         struct json_buf b = {.at = realloc(text, bound + 1), .cap = (uint32_t)bound};
 
         ck_assert_ptr_nonnull(b.at);
         text = b.at;
-        responses_whole(&b, r, &answer, queued);
+        responses_whole(&b, r, &answer, say);
         ck_assert(!b.full);
         text[b.len] = '\0';
         return text;
@@ -366,6 +366,48 @@ START_TEST(from_any_event_on_the_rest_is_the_same_bytes) {
 }
 END_TEST
 
+START_TEST(what_was_joined_has_the_events_that_it_was_joined_of) {
+        char *all;
+        size_t all_n;
+        struct record *joined;
+
+        tape_text(0, NULL, "He");
+        tape_text(0, NULL, "llo, ");
+        tape_text(0, NULL, "you");
+        tape_done("stop");
+        responses_free(run(0));
+        all = malloc(out_n);
+        all_n = out_n;
+        ck_assert_ptr_nonnull(all);
+        memcpy(all, out, out_n);
+        tape_clear();
+        joined = tape_text(0, NULL, "Hello, you");
+        joined->has |= HAS(cuts);
+        joined->cuts = tape_view("\x02\x05\x03");
+        tape_done("stop");
+        responses_free(run(0));
+        ck_assert(out_n == all_n && memcmp(out, all, all_n) == 0);
+        free(all);
+}
+END_TEST
+
+START_TEST(lengths_that_do_not_fit_their_text_lose_none_of_it) {
+        struct record *joined = tape_text(0, NULL, "abc");
+
+        joined->has |= HAS(cuts);
+        joined->cuts = tape_view("\x01\xff\xff\xff\xff\xff\x01");
+        joined = tape_text(0, NULL, "def");
+        joined->has |= HAS(cuts);
+        joined->cuts = tape_view("\x01");
+        tape_done("stop");
+        responses_free(run(0));
+        expect_string(event(n_events - 1), "response.output.0.content.0.text", "abcdef");
+        expect_string(event(4), "delta", "a");
+        expect_string(event(5), "delta", "bc");
+        expect_string(event(7), "delta", "ef");
+}
+END_TEST
+
 START_TEST(what_was_said_at_once_is_not_said_again) {
         struct responses *r;
 
@@ -419,7 +461,7 @@ START_TEST(a_whole_response_has_what_clients_parse) {
 
         everything();
         r = run(0);
-        v = json_tree(whole(r, false));
+        v = json_tree(whole(r, RESPONSES_AS_IT_IS));
         expect_string(v, "id", "resp_req_\"1");
         expect_string(v, "object", "response");
         expect_number(v, "created_at", "1700000000");
@@ -444,14 +486,14 @@ END_TEST
 START_TEST(a_response_that_runs_says_what_is_there_so_far) {
         struct responses *r = run(0);
 
-        expect_string(json_tree(whole(r, true)), "status", "queued");
+        expect_string(json_tree(whole(r, RESPONSES_QUEUED)), "status", "queued");
         responses_free(r);
         tape_text(0, NULL, "half");
         r = run(0);
-        expect_string(json_tree(whole(r, false)), "status", "in_progress");
-        expect_string(json_tree(whole(r, false)), "output.0.content.0.text", "half");
-        expect_string(json_tree(whole(r, false)), "output.0.status", "in_progress");
-        expect_null(json_tree(whole(r, false)), "usage");
+        expect_string(json_tree(whole(r, RESPONSES_AS_IT_IS)), "status", "in_progress");
+        expect_string(json_tree(whole(r, RESPONSES_AS_IT_IS)), "output.0.content.0.text", "half");
+        expect_string(json_tree(whole(r, RESPONSES_AS_IT_IS)), "output.0.status", "in_progress");
+        expect_null(json_tree(whole(r, RESPONSES_AS_IT_IS)), "usage");
         responses_free(r);
 }
 END_TEST
@@ -475,6 +517,8 @@ static Suite *suite(void) {
         tcase_add_test(behaviour, what_fails_or_is_cancelled_ends_at_once);
         tcase_add_test(behaviour, sources_and_details_of_usage_come_with_the_end);
         tcase_add_test(behaviour, from_any_event_on_the_rest_is_the_same_bytes);
+        tcase_add_test(behaviour, what_was_joined_has_the_events_that_it_was_joined_of);
+        tcase_add_test(behaviour, lengths_that_do_not_fit_their_text_lose_none_of_it);
         tcase_add_test(behaviour, what_was_said_at_once_is_not_said_again);
         tcase_add_test(behaviour, an_error_of_the_stream_has_the_next_number);
         tcase_add_test(behaviour, a_whole_response_has_what_clients_parse);
