@@ -77,7 +77,8 @@ static enum restart_cause cause_of_death(const struct process *p) {
                         .pid = (uint32_t)p->pid};
 
         /* Who died before it took its counters over left its predecessor's words there. */
-        if (c && atomic_load_explicit(&c->epoch, memory_order_relaxed) == p->epoch) {
+        death.early = c && atomic_load_explicit(&c->epoch, memory_order_relaxed) != p->epoch;
+        if (c && !death.early) {
                 death.crash_signal = atomic_load_explicit(&c->crash_signal, memory_order_relaxed);
                 death.crash_code = atomic_load_explicit(&c->crash_code, memory_order_relaxed);
                 death.crash_pid = atomic_load_explicit(&c->crash_pid, memory_order_relaxed);

@@ -15,6 +15,7 @@ const char *restart_cause_name(enum restart_cause cause) {
                         [CAUSE_CRASH] = "crash",
                         [CAUSE_WATCHDOG] = "watchdog",
                         [CAUSE_EXIT] = "exit",
+                        [CAUSE_EARLY] = "early",
                         [CAUSE_PERMANENT] = "permanent",
                         [CAUSE_SHARED] = "shared_state",
                         [CAUSE_RENEW] = "renew",
@@ -43,7 +44,9 @@ enum restart_cause restart_classify(const struct restart_death *death) {
                 return death->asked ? CAUSE_PLANNED : CAUSE_WATCHDOG;
         if (death->exited)
                 return death->asked && death->status == EXIT_DRAINED ? CAUSE_PLANNED : CAUSE_EXIT;
-        return sent_by_another(death) ? CAUSE_OTHER : CAUSE_CRASH;
+        if (sent_by_another(death))
+                return CAUSE_OTHER;
+        return death->early ? CAUSE_EARLY : CAUSE_CRASH;
 }
 
 void restart_init(struct restart *restart) {

@@ -39,6 +39,7 @@ enum restart_cause {
         CAUSE_CRASH,     /* a signal of its own doing */
         CAUSE_WATCHDOG,  /* it gave no sign of life, or did not become ready in time */
         CAUSE_EXIT,      /* it exited by itself */
+        CAUSE_EARLY,     /* a signal before it could tell of one: nobody knows whose; counted, blames nobody */
         CAUSE_PERMANENT, /* exit 70: no restart helps */
         CAUSE_SHARED,    /* exit 71: shared state is inconsistent */
         CAUSE_RENEW,     /* exit 72: it wants a new sandbox; no death, at most once a second */
@@ -59,6 +60,7 @@ struct restart_death {
         int status;
         bool asked;        /* it had been told to leave */
         bool killed_by_us; /* watchdog or deadline */
+        bool early;        /* it had not installed its handler, nor touched memory that others wrote */
         uint32_t pid;
         uint64_t crash_signal, crash_code, crash_pid; /* last words of this incarnation, 0: none */
 };

@@ -464,9 +464,7 @@ static int prepare(struct life *life) {
                 return 1;
         if (r != 0)
                 return r > 0 ? fail("setup", why, EXIT_PERMANENT) : fail_errno("setup", r);
-        r = crash_install(w);
-        if (r == 0)
-                r = record_decoder_init(&w->decoder);
+        r = record_decoder_init(&w->decoder);
         if (r < 0)
                 return fail_errno("setup", r);
         r = loop_new(&w->loop,

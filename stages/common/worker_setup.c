@@ -431,9 +431,11 @@ static int map_rings(struct setup *s) {
 /* ---- all of it ---------------------------------------------------------------------------------
  */
 
-/* The last incarnation's last words have been read (it was reaped before this one started). */
-static void begin_counters(struct worker *w) {
+/* The last incarnation's last words have been read (it was reaped before this one started). Whoever has the
+ * new epoch there can tell of its own end. */
+static int begin_counters(struct worker *w) {
         struct counters_shm *c = w->counters;
+        int r;
 
         atomic_store_explicit(&c->crash_signal, 0, memory_order_relaxed);
         atomic_store_explicit(&c->crash_code, 0, memory_order_relaxed);
@@ -441,6 +443,9 @@ static void begin_counters(struct worker *w) {
         atomic_store_explicit(&c->crash_record, 0, memory_order_relaxed);
         for (uint32_t i = 0; i < COUNTERS_WORDS_MAX; i++)
                 atomic_store_explicit(&c->words[i], 0, memory_order_relaxed);
+        r = crash_install(w);
+        if (r < 0)
+                return r;
         atomic_store_explicit(&c->epoch, w->hello.epoch, memory_order_relaxed);
         if (w->hello.blame)
                 atomic_store_explicit(&c->crashes,
@@ -453,6 +458,7 @@ static void begin_counters(struct worker *w) {
         counters_set(c, COUNTER_private_bytes, 0);
         atomic_store_explicit(&c->heartbeat_ns, clock_now_ns(), memory_order_relaxed);
         log_set_last_words((char *)c->words);
+        return 0;
 }
 
 static void name_process(const struct worker *w, enum log_level level) {
@@ -496,8 +502,9 @@ static int setup_run(struct setup *s) {
         if (!s->hello || !w->topology || !w->counters || !w->side || w->bells[w->hello.proc] < 0)
                 return refuse(s->why,
                                 "hello, topology, counters, side ring or own bell was not sent");
-        begin_counters(w);
-        r = take_settings(s);
+        r = begin_counters(w);
+        if (r == 0)
+                r = take_settings(s);
         if (r == 0)
                 r = map_rings(s);
         return r;

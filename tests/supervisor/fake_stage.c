@@ -7,6 +7,7 @@
  *   exit N       exits with N instead of becoming ready
  *   never_ready  neither
  *   crash_start  aborts instead of becoming ready
+ *   crash_early  aborts before it has taken its counters over
  *   stubborn     ignores LEAVE
  *   busy         never says DRAINED
  *   mute         its heartbeat stops
@@ -136,6 +137,8 @@ static void on_start(void) {
         fprintf(seen, "cores %d first %d\n", CPU_COUNT(&set), CPU_ISSET(0, &set) ? 0 : 1);
         fprintf(seen, "blame %u epoch %llu\n", hello.blame, (unsigned long long)hello.epoch);
         fflush(seen);
+        if (behaves("crash_early") >= 0)
+                abort();
         if (counters) {
                 atomic_store_explicit(&counters->crash_signal, 0, memory_order_relaxed);
                 atomic_store_explicit(&counters->epoch, hello.epoch, memory_order_relaxed);

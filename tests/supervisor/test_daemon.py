@@ -293,6 +293,19 @@ def test_crashes_in_recovery_escalate(run, folder):
     assert not daemon.objects()
 
 
+def test_who_is_killed_before_it_can_tell_of_it_takes_no_lane_with_it(run):
+    daemon = run().ready()
+    daemon.behave("assemble crash_early", "inference crash_early", "post crash_early")
+    for stage in ("assemble", "inference", "post"):
+        os.kill(daemon.pids()[f"{stage}.0"], signal.SIGKILL)
+    until(lambda: daemon.log().count("cause=early") >= 4, "early deaths")
+    daemon.behave()
+    until(lambda: all(s["state"] == "ready" for s in daemon.status()["lanes"][0]["stages"]), "all stages")
+    assert "ev=lane_reset" not in daemon.log() and "cause=crash" not in daemon.log()
+    assert all("blame 0" in daemon.seen(pid) for pid in daemon.pids().values())
+    assert daemon.drain() == 0
+
+
 # ---- start -----------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,10 @@ START_TEST(a_death_is_classified_by_who_caused_it) {
                         {{.status = SIGABRT, .pid = 9, .crash_signal = SIGSEGV, .crash_pid = 5},
                                         CAUSE_CRASH},
                         {{.status = SIGSYS, .pid = 9}, CAUSE_CRASH},
+                        /* it could not tell yet, whoever sent it */
+                        {{.status = SIGABRT, .pid = 9, .early = true}, CAUSE_EARLY},
+                        {{.status = SIGKILL, .pid = 9, .early = true}, CAUSE_OTHER},
+                        {{.exited = true, .status = 1, .early = true}, CAUSE_EXIT},
         };
 
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
