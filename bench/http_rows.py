@@ -56,7 +56,11 @@ class Server:
         self.process = subprocess.Popen([word.replace("@CONF@", path) for word in command], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL,
                                         preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-        wait_port(self.port)
+        try:
+            wait_port(self.port)
+        except SystemExit:
+            self.close()
+            raise
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         self.pids = [self.process.pid, *map(int, children)]
 
@@ -79,7 +83,7 @@ http {{ access_log off; keepalive_requests 100000000; client_body_temp_path @DIR
 
 def haproxy(core, backend_port):
     return Server(["haproxy", "-db", "-f", "@CONF@"], "haproxy.cfg", f"""global
-  maxconn 20000
+  maxconn 4000
   nbthread 1
 defaults
   mode http
@@ -113,6 +117,12 @@ def wrk(cpu_ns, port, pids, connections, seconds, core, path="/v1/chat/completio
     return n / (took / 1e6), p50, p99, used / 1e9 / n * 1000
 
 
+def close(*servers):
+    for server in servers:
+        if server:
+            server.close()
+
+
 def median(rounds, i):
     return statistics.median(r[i] for r in rounds)
 
@@ -127,14 +137,15 @@ def bench_http(Millrace, cpu_ns, row, rounds=5):
     need("nginx", "wrk", "taskset")
     ours = millrace(Millrace, [{"name": "w", "kind": "echo"}])
     other = next((core for core in range(os.cpu_count()) if core != ours.core), ours.core)
-    theirs = nginx(ours.core)
+    theirs = None
     try:
+        theirs = nginx(ours.core)
         os.sched_setaffinity(ours.gateway, {ours.core})
         wrk(cpu_ns, ours.port, ours.pids, 64, 1, other), wrk(cpu_ns, theirs.port, theirs.pids, 64, 1, other)
         pairs = [(wrk(cpu_ns, ours.port, ours.pids, 64, 2, other), wrk(cpu_ns, theirs.port, theirs.pids, 64, 2, other))
                  for _ in range(rounds)]
     finally:
-        ours.close(), theirs.close()
+        close(ours, theirs)
     mine, his = [p[0] for p in pairs], [p[1] for p in pairs]
     yield row("http-echo", median(mine, 3), "CPU s / 1000 requests", median(his, 3), 3.0,
               f"64 connections: {median(mine, 0):.0f} requests/s, p50 {median(mine, 1):.0f} p99 {median(mine, 2):.0f} µs "
@@ -150,15 +161,16 @@ def bench_proxy(Millrace, cpu_ns, row, rounds=5):
     other = next((core for core in range(os.cpu_count()) if core != ours.core), ours.core)
     for pid in backend.pids:
         os.sched_setaffinity(pid, {other})
-    theirs = haproxy(ours.core, backend.port)
+    theirs = None
     try:
+        theirs = haproxy(ours.core, backend.port)
         os.sched_setaffinity(ours.gateway, {ours.core})
         wrk(cpu_ns, ours.port, ours.pids, 32, 1, other), wrk(cpu_ns, theirs.port, theirs.pids, 32, 1, other)
         pairs = [(wrk(cpu_ns, ours.port, ours.pids, 32, 2, other), wrk(cpu_ns, theirs.port, theirs.pids, 32, 2, other))
                  for _ in range(rounds)]
         first = [(first_token(backend.port), first_token(ours.port)) for _ in range(rounds)]
     finally:
-        ours.close(), theirs.close(), backend.close()
+        close(ours, theirs, backend)
     mine, his = [p[0] for p in pairs], [p[1] for p in pairs]
     yield row("proxy-cpu", median(mine, 3), "CPU s / 1000 requests", median(his, 3), 2.5,
               f"unary, 32 connections: p50 {median(mine, 1):.0f} p99 {median(mine, 2):.0f} µs "
