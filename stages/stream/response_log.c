@@ -176,12 +176,18 @@ static uint32_t list_first(const struct response_log *log, enum response_list wh
 
 /* Of what has ended, and is in the database where it must be, the one that ended first: a kind that goes
  * last would fill the log in time, and leave nothing to whoever still reads an answer of the other. */
-static bool evict_oldest(struct response_log *log, bool all) {
+static uint32_t oldest_ended(const struct response_log *log, bool all) {
         uint32_t i = list_first(log, LIST_FINISHED, all), stored = list_first(log, LIST_DETACHED, all);
 
         if (i == LOG_NONE || (stored != LOG_NONE && load(&entry(log, stored)->finished_ns) <
                                                                 load(&entry(log, i)->finished_ns)))
-                i = stored;
+                return stored;
+        return i;
+}
+
+static bool evict_oldest(struct response_log *log, bool all) {
+        uint32_t i = oldest_ended(log, all);
+
         if (i == LOG_NONE)
                 return false;
         evict(log, i);
@@ -264,14 +270,16 @@ int response_log_find(const struct response_log *log, uint64_t req_id, uint32_t 
 }
 
 /* An entry to write a new response into: free, else the one that was evicted longest ago, else the one
- * that finished longest ago. */
+ * that ended longest ago; what is not stored only while the database cannot be written. */
 static uint32_t entry_take(struct response_log *log) {
-        static const enum response_list lists[] = {
-                        LIST_EVICTED, LIST_FINISHED, LIST_DETACHED, LIST_UNSTORED};
         uint32_t i = log->list[LIST_FREE].first;
 
-        for (int k = 0; k < 4 && i == LOG_NONE; k++)
-                i = list_first(log, lists[k], false);
+        if (i == LOG_NONE)
+                i = list_first(log, LIST_EVICTED, false);
+        if (i == LOG_NONE)
+                i = oldest_ended(log, false);
+        if (i == LOG_NONE && log->may_lose)
+                i = list_first(log, LIST_UNSTORED, false);
         if (i != LOG_NONE && log->links[i].list != LIST_FREE && log->links[i].list != LIST_EVICTED)
                 evict(log, i);
         return i;

@@ -379,6 +379,26 @@ START_TEST(what_finished_first_is_evicted_first_stored_or_not) {
 }
 END_TEST
 
+START_TEST(an_entry_is_taken_from_what_finished_first_stored_or_not) {
+        struct rig rig = rig_new(SMALL);
+        uint32_t n = rig.view.n_responses;
+        uint64_t req = 1, again;
+
+        while (req <= n) {
+                finished(&rig, req, 8, req % 2 == 1); /* of two kinds in turn */
+                req++;
+        }
+        for (again = 1; again <= n / 2; again++) {
+                uint32_t response;
+
+                finished(&rig, req++, 8, false);
+                ck_assert_int_eq(log_find(&rig.view, again, &response), LOG_E_NONE);
+                ck_assert_int_eq(state_of(&rig, again + 1), LOG_FINISHED);
+        }
+        rig_close(&rig);
+}
+END_TEST
+
 START_TEST(a_reader_of_an_evicted_response_is_told) {
         struct rig rig = rig_new(SMALL);
         uint32_t response = rig_create(&rig, 7, 1, false);
@@ -855,6 +875,7 @@ int main(void) {
         tcase_add_test(events, a_buffer_that_is_too_small_moves_nothing);
         tcase_add_test(events, the_newest_response_of_an_id_is_found);
         tcase_add_test(eviction, what_finished_first_is_evicted_first_stored_or_not);
+        tcase_add_test(eviction, an_entry_is_taken_from_what_finished_first_stored_or_not);
         tcase_add_test(eviction, a_reader_of_an_evicted_response_is_told);
         tcase_add_test(eviction, a_tombstone_stays_until_its_entry_is_needed);
         tcase_add_test(eviction, only_what_finished_before_expires);
