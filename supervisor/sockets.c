@@ -18,7 +18,7 @@
 
 #include "supervisor/address.h"
 
-#define PORT_RETRIES 10
+#define PORT_RETRIES 40
 #define PORT_RETRY_MS 50
 
 /* Of connections that face any client. What waits unsent in the kernel is neither coalesced nor counted
