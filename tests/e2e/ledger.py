@@ -29,6 +29,7 @@ class Request:
         self.accepted, self.lane, self.seq, self.text = False, None, 0, ""
         self.over, self.asked = not kind.unread, 0.0
         self.started, self.ended, self.how = time.time(), None, None
+        self.submitted = False
 
     def __str__(self):
         return f"{self.kind.name} {self.id} accepted={self.accepted} seq={self.seq} text={self.text[-80:]!r}"
@@ -145,6 +146,8 @@ class Line:
         elif request.accepted:
             frame = {"op": "attach", "id": request.id, "after": request.seq}
         else:
+            self.ledger.asked_again += request.submitted
+            request.submitted = True
             frame = {"op": "submit", "id": request.id, "session": request.id[:2], **request.frame}
         try:
             self.client.send(**frame)
@@ -185,6 +188,7 @@ class Ledger:
         self.daemon, self.random, self.kinds = daemon, random.Random(seed), kinds or [Echo()]
         self.lines = [Line(self) for _ in range(lines)]
         self.open, self.closed, self.ended = {}, {}, collections.Counter()
+        self.asked_again = 0  # submits of what had been submitted, and not been accepted as far as its client knew
         self.wrong, self.n = [], 0
 
     def start(self):
