@@ -274,6 +274,7 @@ START_TEST(a_large_body_in_chunks_of_all_sizes_is_the_same_behind_them) {
         char *wire = malloc(2 * BODY_MAX), *expected = malloc(BODY_MAX);
         uint32_t at = 0, len = 0;
 
+        ck_assert(wire && expected);
         srand(7);
         for (uint32_t n = 1; len + n <= BODY_MAX; n = n * 3 % 4099 + 1) {
                 at += (uint32_t)sprintf(wire + at, "%X\r\n", n);

@@ -104,8 +104,10 @@ START_TEST(a_response_that_is_too_large_as_a_chat_is_refused) {
         static const char item[] = "{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\","
                                    "\"arguments\":\"\"}";
         char *body = malloc(100000);
-        uint32_t n = (uint32_t)sprintf(body, "{\"input\":[%s", item);
+        uint32_t n;
 
+        ck_assert(body);
+        n = (uint32_t)sprintf(body, "{\"input\":[%s", item);
         while (n + sizeof(item) + 4 < 100000)
                 n += (uint32_t)sprintf(body + n, ",%s", item);
         strcpy(body + n, "]}");
