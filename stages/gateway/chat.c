@@ -265,20 +265,13 @@ static void fail(struct client *client, uint64_t seq, const struct openai_error 
                 uint64_t retry_after_ms) {
         struct conn *c = client->conn;
         struct http_lines lines;
-        struct http_body body;
 
         if (http_of(c)->streaming) {
                 stream_fail(client, seq, error);
                 return;
         }
         put_lines(&lines, chat_of(client));
-        http_retry_lines(&lines, error->code, retry_after_ms);
-        if (!http_answer_begin(&body, c, mr_error_status(error->code), JSON, &lines,
-                            openai_error_bound(error)))
-                return;
-        openai_error_body(&body.b, error);
-        http_answer_end(&body);
-        http_done(c);
+        http_fail(c, error, &lines, retry_after_ms);
 }
 
 void chat_error(struct client *client, struct mr_view id, uint64_t seq,

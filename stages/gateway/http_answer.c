@@ -217,15 +217,27 @@ void http_stream_end(struct conn *c) {
 
 /* ---- errors ---- */
 
+static void answer_error(struct conn *c, unsigned status, const struct openai_error *error,
+                const struct http_lines *lines) {
+        struct http_body body;
+
+        if (!http_answer_begin(&body, c, status, "application/json", lines,
+                            openai_error_bound(error)))
+                return;
+        openai_error_body(&body.b, error);
+        http_answer_end(&body);
+        http_done(c);
+}
+
+void http_fail(struct conn *c, const struct openai_error *error, struct http_lines *lines,
+                uint64_t retry_after_ms) {
+        http_retry_lines(lines, error->code, retry_after_ms);
+        answer_error(c, mr_error_status(error->code), error, lines);
+}
+
 void http_refuse(struct conn *c, unsigned status, enum mr_error code, const char *message,
                 const struct http_lines *lines) {
         struct openai_error error = {.code = code, .message = text_view(message)};
-        struct http_body body;
 
-        if (!http_answer_begin(&body, c, status ? status : mr_error_status(code),
-                            "application/json", lines, openai_error_bound(&error)))
-                return;
-        openai_error_body(&body.b, &error);
-        http_answer_end(&body);
-        http_done(c);
+        answer_error(c, status ? status : mr_error_status(code), &error, lines);
 }

@@ -42,7 +42,10 @@ void http_piece_end(struct conn *c, const struct json_buf *piece);
 /* The last chunk. */
 void http_stream_end(struct conn *c);
 
-/* An error in OpenAI's form, and http_done(). status 0: the code's own. */
+/* An error in OpenAI's form with its code's status, how to go on from it, and http_done(). */
+void http_fail(struct conn *c, const struct openai_error *error, struct http_lines *lines,
+                uint64_t retry_after_ms);
+/* The same without a word on retries. status 0: the code's own. lines NULL: none. */
 void http_refuse(struct conn *c, unsigned status, enum mr_error code, const char *message,
                 const struct http_lines *lines);
 /* Retry-After, retry-after-ms, x-should-retry. */

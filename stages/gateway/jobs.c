@@ -42,16 +42,9 @@ static void lines_put(struct http_lines *lines, const struct job *job) {
 static void fail(struct client *client, const struct dialect_error *e) {
         struct openai_error error = {.code = e->code, .message = e->message, .param = e->param};
         struct http_lines lines;
-        struct http_body body;
 
         lines_put(&lines, job_of(client));
-        http_retry_lines(&lines, e->code, e->retry_after_ms);
-        if (!http_answer_begin(&body, client->conn, mr_error_status(e->code), JSON, &lines,
-                            openai_error_bound(&error)))
-                return;
-        openai_error_body(&body.b, &error);
-        http_answer_end(&body);
-        http_done(client->conn);
+        http_fail(client->conn, &error, &lines, e->retry_after_ms);
 }
 
 static void refuse(struct conn *c, const struct ask_error *error) {

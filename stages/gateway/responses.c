@@ -302,7 +302,6 @@ static void fail(struct client *client, const struct openai_error *error, uint64
         struct responses_ask *ask = ask_of(client);
         struct responses_answer answer = answer_of(gateway_of(c), ask);
         struct http_lines lines;
-        struct http_body body;
         struct json_buf b;
 
         if (http_of(c)->streaming) {
@@ -314,13 +313,7 @@ static void fail(struct client *client, const struct openai_error *error, uint64
                 return;
         }
         put_lines(&lines, ask);
-        http_retry_lines(&lines, error->code, retry_after_ms);
-        if (!http_answer_begin(&body, c, mr_error_status(error->code), JSON, &lines,
-                            openai_error_bound(error)))
-                return;
-        openai_error_body(&body.b, error);
-        http_answer_end(&body);
-        http_done(c);
+        http_fail(c, error, &lines, retry_after_ms);
 }
 
 static void fail_fold(struct client *client, int e) {
