@@ -1,5 +1,7 @@
 #include "stages/gateway/http_ask.h"
 
+#include <string.h>
+
 #include "shm/admission.h"
 
 #define BAD(error, ...) ask_fail(error, MR_E_invalid_request, __VA_ARGS__)
@@ -19,8 +21,7 @@ static int text_take(const struct http1_request *request, const char *name, uint
         return 0;
 }
 
-/* Digits only. False: something else, or too many. */
-static bool number(struct mr_view text, uint64_t *ret) {
+bool http_number(struct mr_view text, uint64_t *ret) {
         uint64_t v = 0;
 
         for (uint32_t i = 0; i < text.n; i++) {
@@ -32,11 +33,27 @@ static bool number(struct mr_view text, uint64_t *ret) {
         return text.n > 0;
 }
 
+bool http_query(struct mr_view query, const char *name, struct mr_view *ret) {
+        uint32_t n = (uint32_t)strlen(name);
+
+        for (uint32_t at = 0; query.p && at < query.n;) {
+                const char *p = query.p + at, *end = memchr(p, '&', query.n - at);
+                uint32_t len = end ? (uint32_t)(end - p) : query.n - at;
+
+                if (len > n && memcmp(p, name, n) == 0 && p[n] == '=') {
+                        *ret = (struct mr_view){p + n + 1, len - n - 1};
+                        return true;
+                }
+                at += len + 1;
+        }
+        return false;
+}
+
 /* gRPC's form: up to eight digits and a unit. Broken: ignored. */
 static uint64_t grpc_ms(struct mr_view text) {
         uint64_t v;
 
-        if (text.n < 2 || text.n > 9 || !number((struct mr_view){text.p, text.n - 1}, &v))
+        if (text.n < 2 || text.n > 9 || !http_number((struct mr_view){text.p, text.n - 1}, &v))
                 return 0;
         switch (text.p[text.n - 1]) {
         case 'H':
@@ -64,7 +81,7 @@ static uint64_t stainless_ms(struct mr_view text) {
         whole.n = 0;
         while (whole.n < text.n && text.p[whole.n] != '.')
                 whole.n++;
-        if (!number(whole, &v) || v < 1 || v > MS_MAX / 1000 || whole.n + 1 == text.n)
+        if (!http_number(whole, &v) || v < 1 || v > MS_MAX / 1000 || whole.n + 1 == text.n)
                 return 0;
         for (uint32_t i = whole.n + 1; i < text.n; i++, scale /= 10) {
                 if (text.p[i] < '0' || text.p[i] > '9')
@@ -80,7 +97,7 @@ static int deadline_take(const struct http1_request *request, struct ask *ret,
         const struct mr_view *grpc = http1_field(request, "grpc-timeout");
         const struct mr_view *stainless = http1_field(request, "x-stainless-timeout");
 
-        if (own && (!number(*own, &ret->deadline_ms) || ret->deadline_ms == 0))
+        if (own && (!http_number(*own, &ret->deadline_ms) || ret->deadline_ms == 0))
                 return BAD(error, "x-millrace-deadline-ms: expected a number of milliseconds above 0");
         if (!own && grpc)
                 ret->deadline_ms = grpc_ms(*grpc);

@@ -12,6 +12,11 @@
 #include "stages/common/http1.h"
 #include "stages/gateway/ask.h"
 
+/* The value of NAME in NAME=VALUE&…, as it stands. False: it is not there. */
+bool http_query(struct mr_view query, const char *name, struct mr_view *ret);
+/* 1 to 18 digits and nothing else. */
+bool http_number(struct mr_view text, uint64_t *ret);
+
 /* ret->id is set even when something else is wrong. */
 int http_ask(const struct http1_request *request, struct mr_view body, struct ask *ret,
                 struct ask_error *ret_error);

@@ -421,41 +421,22 @@ static bool id_take(struct conn *c, struct mr_view path) {
         return false;
 }
 
-static bool number(struct mr_view text, uint64_t *ret) {
-        uint64_t v = 0;
-
-        for (uint32_t i = 0; i < text.n; i++) {
-                if (text.p[i] < '0' || text.p[i] > '9' || i == 18)
-                        return false;
-                v = v * 10 + (uint64_t)(text.p[i] - '0');
-        }
-        *ret = v;
-        return text.n > 0;
-}
-
 /* Last-Event-ID, which a client that reconnects sends with the same URL as before; else ?after=N. False: it is
  * neither. */
 static bool after_take(const struct http1_request *request, const struct job *job, uint64_t *ret) {
         const struct mr_view *last = http1_field(request, "last-event-id");
-        struct mr_view query = request->query;
+        struct mr_view after;
 
         *ret = 0;
         if (last && last->n > 0) {
                 if (last->n <= job->id_len || memcmp(last->p, job->id, job->id_len) != 0 ||
                                 last->p[job->id_len] != '.')
                         return false;
-                return number((struct mr_view){last->p + job->id_len + 1, last->n - job->id_len - 1},
-                                ret);
+                after = (struct mr_view){last->p + job->id_len + 1, last->n - job->id_len - 1};
+                return http_number(after, ret);
         }
-        while (query.n > 0) {
-                const char *end = memchr(query.p, '&', query.n);
-                uint32_t n = end ? (uint32_t)(end - query.p) : query.n;
-
-                if (n >= 6 && memcmp(query.p, "after=", 6) == 0)
-                        return number((struct mr_view){query.p + 6, n - 6}, ret);
-                query.p += n + (end != NULL);
-                query.n -= n + (end != NULL);
-        }
+        if (http_query(request->query, "after", &after))
+                return http_number(after, ret);
         return true;
 }
 

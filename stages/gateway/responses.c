@@ -109,23 +109,6 @@ static void put_lines(struct http_lines *lines, const struct responses_ask *ask)
 
 /* ---- asking ---- */
 
-/* "true", "5" of "?stream=true&starting_after=5". False: it is not there. */
-static bool query_find(struct mr_view query, const char *name, struct mr_view *ret) {
-        uint32_t n = (uint32_t)strlen(name);
-
-        for (uint32_t at = 0; query.p && at < query.n;) {
-                const char *p = query.p + at, *end = memchr(p, '&', query.n - at);
-                uint32_t len = end ? (uint32_t)(end - p) : query.n - at;
-
-                if (len > n && memcmp(p, name, n) == 0 && p[n] == '=') {
-                        *ret = (struct mr_view){p + n + 1, len - n - 1};
-                        return true;
-                }
-                at += len + 1;
-        }
-        return false;
-}
-
 static int query_read(const struct http1_request *request, bool *ret_stream, uint64_t *ret_from,
                 struct ask_error *error) {
         struct mr_view value;
@@ -133,13 +116,13 @@ static int query_read(const struct http1_request *request, bool *ret_stream, uin
 
         *ret_stream = false;
         *ret_from = 0;
-        if (query_find(request->query, "stream", &value)) {
+        if (http_query(request->query, "stream", &value)) {
                 *ret_stream = http1_is(value, "true");
                 if (!*ret_stream && !http1_is(value, "false"))
                         return ask_fail(error, MR_E_invalid_request,
                                         "stream: expected true or false");
         }
-        if (query_find(request->query, "starting_after", &value)) {
+        if (http_query(request->query, "starting_after", &value)) {
                 if (!json_u64((struct json_text){value.p, value.n}, &after))
                         return ask_fail(error, MR_E_invalid_request,
                                         "starting_after: expected the number of an event");
