@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "stages/engines/json/json.h"
-#include "stages/engines/json/members.h"
+#include "stages/engines/json/walk.h"
 #include "stages/inference/attempt.h"
 #include "stages/inference/emit.h"
 #include "stages/inference/inference.h"
@@ -15,8 +15,6 @@
 #include "stages/inference/routes.h"
 
 #define NAME_MAX_JSON (6u * 1024u + 2u)
-
-enum { MODEL, USAGE, ERROR, MEMBERS_N };
 
 static enum openai_step broken(struct openai_call *call, const char *why) {
         struct flight *f = call->f;
@@ -32,68 +30,84 @@ static enum openai_step broken(struct openai_call *call, const char *why) {
         return OPENAI_OVER;
 }
 
-static uint64_t number(const char *text, struct body_span span) {
-        uint64_t v = 0;
-
-        for (uint32_t i = 0; i < span.len && text[span.off + i] >= '0' && text[span.off + i] <= '9' &&
-                        v < UINT64_MAX / 16;
-                        i++)
-                v = v * 10 + (uint64_t)(text[span.off + i] - '0');
-        return v;
+static bool is_null(struct json_text value) {
+        return value.n == 4 && memcmp(value.p, "null", 4) == 0;
 }
 
-static void take_usage(struct openai_call *call, struct body_span usage) {
-        struct json_member counts[] = {{.name = "prompt_tokens"}, {.name = "total_tokens"}};
-        struct flight_usage *to = &call->f->usage;
-        const char *text = call->whole.p + usage.off;
+static uint64_t count_of(struct json_text usage, const char *name) {
+        struct json_text value;
+        uint64_t n = 0;
 
-        if (usage.len == 0 || json_members(text, usage.len, counts, 2))
+        return json_find(usage, name, &value) && json_u64(value, &n) ? n : 0;
+}
+
+static void take_usage(struct openai_call *call, struct json_text answer) {
+        struct flight_usage *to = &call->f->usage;
+        struct json_text usage;
+
+        if (!json_find(answer, "usage", &usage) || json_inside(usage).n == 0)
                 return;
+        usage = json_inside(usage);
         *to = (struct flight_usage){.counted = true,
-                        .prompt = number(text, counts[0].value),
-                        .total = number(text, counts[1].value)};
+                        .prompt = count_of(usage, "prompt_tokens"),
+                        .total = count_of(usage, "total_tokens")};
 }
 
 /* The name that the client used, in place of the backend's. */
-static int name_public(struct openai_call *call, struct body_span model) {
+static int name_public(struct openai_call *call, struct json_text answer) {
         const struct record *record = flight_record(call->f);
         struct openai_bytes *w = &call->whole;
         char name[NAME_MAX_JSON];
         struct json_buf buf = {.at = name, .cap = sizeof(name)};
-        uint32_t tail = w->n - model.off - model.len;
+        struct json_text model;
+        uint32_t off, tail;
 
-        if (model.len == 0 || !(record->has & HAS(model)) || record->model.n == 0)
+        if (!(record->has & HAS(model)) || record->model.n == 0 ||
+                        !json_find(answer, "model", &model) || is_null(model))
                 return 0;
         json_put_string(&buf, record->model.p, record->model.n);
         if (buf.full)
                 return 0;
-        if (buf.len > model.len && openai_bytes_add(w, name, buf.len - model.len))
+        off = (uint32_t)(model.p - w->p);
+        tail = w->n - off - model.n;
+        if (buf.len > model.n && openai_bytes_add(w, name, buf.len - model.n))
                 return -ENOMEM;
-        memmove(w->p + model.off + buf.len, w->p + model.off + model.len, tail);
-        memcpy(w->p + model.off, name, buf.len);
-        w->n = model.off + buf.len + tail;
+        memmove(w->p + off + buf.len, w->p + off + model.n, tail);
+        memcpy(w->p + off, name, buf.len);
+        w->n = off + buf.len + tail;
         return 0;
+}
+
+/* The inside of the object that the answer is. False: it is none. */
+static bool object_of(const struct openai_bytes *w, struct json_text *ret) {
+        struct json_text text = {w->p, w->n};
+
+        while (text.n > 0 && strchr(" \t\r\n", text.p[text.n - 1]) && text.p[text.n - 1])
+                text.n--;
+        while (text.n > 0 && strchr(" \t\r\n", text.p[0]) && text.p[0]) {
+                text.p++;
+                text.n--;
+        }
+        if (text.n < 2 || text.p[0] != '{' || text.p[text.n - 1] != '}')
+                return false;
+        *ret = json_inside(text);
+        return json_is_members(*ret) && json_utf8_bad(text.p, text.n) == text.n;
 }
 
 /* Is it an answer, and how large? */
 static enum openai_step prepare(struct openai_call *call) {
-        struct json_member members[MEMBERS_N] = {[MODEL] = {.name = "model"},
-                        [USAGE] = {.name = "usage"},
-                        [ERROR] = {.name = "error"}};
         uint64_t limit = call->f->inf->w->settings->admission.max_response_bytes;
-        int r = json_members(call->whole.p, call->whole.n, members, MEMBERS_N);
+        struct json_text answer, error;
 
-        if (r == -ENOMEM)
-                return broken(call, "out of memory");
-        if (r)
+        if (!object_of(&call->whole, &answer))
                 return broken(call, "its answer is not a JSON object");
-        if (members[ERROR].value.len) {
+        if (json_find(answer, "error", &error) && !is_null(error)) {
                 call->mode = OPENAI_ERROR; /* whatever its status says */
                 openai_conclude(call);
                 return OPENAI_OVER;
         }
-        take_usage(call, members[USAGE].value);
-        if (name_public(call, members[MODEL].value))
+        take_usage(call, answer);
+        if (name_public(call, answer))
                 return broken(call, "out of memory");
         if (call->whole.n <= limit)
                 return OPENAI_ON;

@@ -11,7 +11,7 @@
 
 #include "shm/segment.h"
 #include "stages/engines/json/body.h"
-#include "stages/engines/json/members.h"
+#include "stages/engines/json/walk.h"
 
 #define DEADLINE_NS (60 * NS_PER_S) /* only a hang comes that far */
 #define ARENA_BODIES (256u << 10)
@@ -219,15 +219,19 @@ static struct mr_view view(const char *s) {
         return (struct mr_view){s, s ? (uint32_t)strlen(s) : 0};
 }
 
-static void marks_other(const struct world_request *request, struct body_found *found) {
-        struct json_member members[] = {{.name = "model"}, {.name = "stream"}, {.name = "prompt"}};
-        uint32_t len = (uint32_t)strlen(request->body);
+static struct body_span span_of(const char *body, const char *name) {
+        struct json_text value, text = {body, (uint32_t)strlen(body)};
 
+        if (!json_find(json_inside(text), name, &value))
+                return (struct body_span){0};
+        return (struct body_span){(uint32_t)(value.p - body), value.n};
+}
+
+static void marks_other(const struct world_request *request, struct body_found *found) {
         memset(found, 0, sizeof(*found));
-        ck_assert_int_eq(json_members(request->body, len, members, 3), 0);
-        found->marks.model = members[0].value;
-        found->marks.stream = members[1].value;
-        found->marks.last_user = members[2].value;
+        found->marks.model = span_of(request->body, "model");
+        found->marks.stream = span_of(request->body, "stream");
+        found->marks.last_user = span_of(request->body, "prompt");
         found->marks.object_end = (uint32_t)(strrchr(request->body, '}') - request->body);
 }
 
