@@ -85,17 +85,6 @@ bool client_address_same(const struct client_address *a, const struct client_add
         return a->known && b->known && memcmp(a->at, b->at, sizeof(a->at)) == 0;
 }
 
-const char *client_address_print(
-                const struct client_address *address, char to[static CLIENT_ADDRESS_TEXT]) {
-        if (!address->known)
-                snprintf(to, CLIENT_ADDRESS_TEXT, "unknown");
-        else if (is_v4(address->at))
-                inet_ntop(AF_INET, address->at + sizeof(v4_prefix), to, CLIENT_ADDRESS_TEXT);
-        else
-                inet_ntop(AF_INET6, address->at, to, CLIENT_ADDRESS_TEXT);
-        return to;
-}
-
 /* ---- networks ---- */
 
 static int network_parse(const char *text, struct client_network *ret) {

@@ -23,7 +23,6 @@
 #include "stages/common/settings.h"
 
 #define CLIENT_HOPS_MAX 32u
-#define CLIENT_ADDRESS_TEXT 46u
 
 struct client_address {
         uint8_t at[16];
@@ -46,9 +45,6 @@ struct client_address client_address_of(const struct sockaddr_storage *peer);
 /* ADDRESS, ADDRESS:PORT (IPv4), [ADDRESS] or [ADDRESS]:PORT. */
 bool client_address_parse(struct mr_view text, struct client_address *ret);
 bool client_address_same(const struct client_address *a, const struct client_address *b);
-/* As people write it, without the port; "unknown". */
-const char *client_address_print(
-                const struct client_address *address, char to[static CLIENT_ADDRESS_TEXT]);
 
 int client_networks_init(struct client_networks *ret, const struct settings_strs *list);
 void client_networks_close(struct client_networks *networks);

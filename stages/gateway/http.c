@@ -230,6 +230,15 @@ static void refuse_path(struct conn *c, const struct http1_request *request, int
                 http_refuse(c, 404, MR_E_not_found, "nothing is served at this path", NULL);
 }
 
+static void refuse_many(struct conn *c, const char *why) {
+        struct http_lines lines;
+
+        http_of(c)->last = true;
+        http_lines_init(&lines);
+        http_retry_lines(&lines, MR_E_overloaded, gateway_retry_after_ms(gateway_of(c)));
+        http_refuse(c, 0, MR_E_overloaded, why, &lines);
+}
+
 /* May it be asked, and here? False: it was answered. */
 static bool head_check(struct conn *c, const struct http1_request *request) {
         uint64_t max = gateway_of(c)->w->settings->admission.max_body_bytes;
@@ -242,6 +251,10 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
          * already: what becomes of the bytes behind it is not to depend on how they came. */
         if (h->chunked || h->body_expected > 0)
                 h->last = true;
+        if (!http_peer_behind(c, request)) {
+                refuse_many(c, "too many connections of this client's address");
+                return false;
+        }
         if (http_rules_check(rules_of(c), request, &refusal) != 0 || h->body_expected > max) {
                 refuse_head(c, &refusal);
                 return false;
@@ -261,15 +274,9 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
 
 /* Room for a body whose head is here. False: it was answered. */
 static bool body_room(struct conn *c, uint64_t bytes) {
-        struct http *h = http_of(c);
-        struct http_lines lines;
-
-        if (conn_grow(c, (uint64_t)h->head_bytes + bytes))
+        if (conn_grow(c, (uint64_t)http_of(c)->head_bytes + bytes))
                 return true;
-        h->last = true;
-        http_lines_init(&lines);
-        http_retry_lines(&lines, MR_E_overloaded, gateway_retry_after_ms(gateway_of(c)));
-        http_refuse(c, 0, MR_E_overloaded, "too many large requests at once", &lines);
+        refuse_many(c, "too many large requests at once");
         return false;
 }
 
@@ -390,6 +397,7 @@ static bool take_body(struct conn *c) {
 /* ---- who it is ---- */
 
 static void enter(struct conn *c, const struct client_address *address) {
+        http_of(c)->from = *address;
         if (http_peer_enter(c, address))
                 return;
         log_warn("connection_refused", "reason=address connections=%u",

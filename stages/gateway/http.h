@@ -43,7 +43,8 @@ struct http_kind {
 
 struct http {
         struct client client; /* conn->user */
-        struct http_peer *peer;
+        struct client_address from; /* who is connected, as the socket or the PROXY protocol says */
+        struct http_peer *peer;     /* whose cap it counts for; NULL: nobody's */
         enum http_phase phase;
         struct http1_scan scan;
         uint64_t due_ns;   /* when the timer is to mean something */
@@ -93,6 +94,8 @@ void http_retire(struct gateway *gw);
 struct client_address http_peer_address(const struct conn *c);
 /* False: too many connections come from that address. */
 bool http_peer_enter(struct conn *c, const struct client_address *address);
+/* A request of a trusted proxy counts for the client that it is passed on for. False: too many. */
+bool http_peer_behind(struct conn *c, const struct http1_request *request);
 void http_peer_leave(struct conn *c);
 
 /* ---- the end of a request ---- */

@@ -92,6 +92,20 @@ bool http_peer_enter(struct conn *c, const struct client_address *address) {
         return true;
 }
 
+bool http_peer_behind(struct conn *c, const struct http1_request *request) {
+        const struct client_networks *trusted = &gateway_of(c)->http.trusted;
+        struct http *h = http_of(c);
+        struct client_address address;
+
+        if (!h->from.known || !client_networks_have(trusted, &h->from))
+                return true;
+        address = client_address_behind(trusted, &h->from, request);
+        if (h->peer && client_address_same(&h->peer->address, &address))
+                return true;
+        http_peer_leave(c);
+        return http_peer_enter(c, &address);
+}
+
 void http_peer_leave(struct conn *c) {
         struct http *h = http_of(c);
         struct http_peer *peer = h->peer;

@@ -232,6 +232,21 @@ def test_c2_a_large_body_arrives_and_one_too_large_is_told_so(daemon):
     assert status == 413 and json.loads(refused)["error"]["code"] == "too_large"
 
 
+def test_the_cap_of_an_address_holds_for_clients_behind_a_trusted_proxy(daemon):
+    d = serve(daemon, **{"http.trusted_proxies": ["127.0.0.1"], "http.max_connections_per_address": 2})
+
+    def passed_on(s, client):
+        s.sendall(f"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n".encode())
+        return answer(s)[0]
+
+    kept = [connect(d), connect(d)]
+    assert [passed_on(s, "203.0.113.7") for s in kept] == [200, 200]
+    assert passed_on(connect(d), "203.0.113.7, 127.0.0.1") == 503
+    assert passed_on(connect(d), "203.0.113.8") == 200
+    assert passed_on(kept[0], "203.0.113.9") == 200  # the proxy uses a connection for another client
+    assert passed_on(connect(d), "203.0.113.7") == 200
+
+
 def test_c17_a_drain_finishes_answers_refuses_new_ones_and_says_so(daemon):
     d = serve(daemon, echo(gap_ms=100))
     s = connect(d)

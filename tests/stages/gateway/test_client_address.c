@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "stages/gateway/client_address.h"
+#include "address_text.h"
 
 static struct client_networks trusted;
 static struct http1_request request;
@@ -57,12 +58,12 @@ static void head(const char *fields) {
 }
 
 static const char *behind(const char *peer, const char *fields) {
-        static char text[CLIENT_ADDRESS_TEXT];
+        static char text[ADDRESS_TEXT];
         struct client_address from = address(peer), who;
 
         head(fields);
         who = client_address_behind(&trusted, &from, &request);
-        return client_address_print(&who, text);
+        return address_text(&who, text);
 }
 
 /* ---- refusals ---- */
@@ -160,18 +161,18 @@ START_TEST(a_socket_s_address_is_the_same_as_the_text) {
         struct sockaddr_storage peer = {.ss_family = AF_UNIX};
         struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(7), .sin_addr.s_addr = htonl(0x01020304)};
         struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(8), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-        char text[CLIENT_ADDRESS_TEXT];
+        char text[ADDRESS_TEXT];
         struct client_address a = client_address_of(&peer);
 
         ck_assert(!a.known);
-        ck_assert_str_eq(client_address_print(&a, text), "unknown");
+        ck_assert_str_eq(address_text(&a, text), "unknown");
         memcpy(&peer, &v4, sizeof(v4));
         a = client_address_of(&peer);
-        ck_assert_str_eq(client_address_print(&a, text), "1.2.3.4");
+        ck_assert_str_eq(address_text(&a, text), "1.2.3.4");
         ck_assert_uint_eq(a.port, 7);
         memcpy(&peer, &v6, sizeof(v6));
         a = client_address_of(&peer);
-        ck_assert_str_eq(client_address_print(&a, text), "::1");
+        ck_assert_str_eq(address_text(&a, text), "::1");
         ck_assert_uint_eq(a.port, 8);
 }
 END_TEST

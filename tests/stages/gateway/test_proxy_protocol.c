@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "stages/gateway/proxy_protocol.h"
+#include "address_text.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 #define TCP4 "\x01\x02\x03\x04\x7f\0\0\x01\x1f\x90\0\x50"
@@ -39,9 +40,9 @@ static int parse(const char *bytes, uint32_t len) {
 #define PARSE(bytes) parse(bytes, sizeof(bytes) - 1)
 
 static const char *client(void) {
-        static char text[CLIENT_ADDRESS_TEXT];
+        static char text[ADDRESS_TEXT];
 
-        return client_address_print(&head.client, text);
+        return address_text(&head.client, text);
 }
 
 START_TEST(version_1_is_refused_with_what_to_do) {
