@@ -243,6 +243,22 @@ static void run(struct gateway *gw, struct client *client, struct admit *ad, con
         }
 }
 
+/* Which lane, and under what id: made here when the client has named none. 0 or -EIO. */
+static int place(struct gateway *gw, struct admit *ad, struct mr_view *id,
+                char made[static ID_MADE_LEN]) {
+        if (ad->composed->session.n > 0)
+                ad->lane = lane_of(gw, ad->composed->session);
+        else if (id->n > 0)
+                ad->lane = lane_of(gw, *id);
+        if (id->n > 0)
+                return 0;
+        if (id_make(gw, &ad->lane, made) < 0)
+                return -EIO;
+        ad->options = OPTION_ID_MADE;
+        *id = (struct mr_view){made, ID_MADE_LEN};
+        return 0;
+}
+
 void submit(struct gateway *gw, struct client *client, const struct ask *ask,
                 const struct lookup_frame *frame) {
         struct mr_view tenant = {client->tenant, client->tenant_len}, id = ask->id;
@@ -272,17 +288,9 @@ void submit(struct gateway *gw, struct client *client, const struct ask *ask,
         FAULT(gw->w, "on_record", composed.query.p, composed.query.n);
         if (client->dialect->composed)
                 client->dialect->composed(client, &composed);
-        if (composed.session.n > 0)
-                ad.lane = lane_of(gw, composed.session);
-        else if (id.n > 0)
-                ad.lane = lane_of(gw, id);
-        if (id.n == 0) {
-                if (id_make(gw, &ad.lane, made) < 0) {
-                        refuse(gw, client, id, MR_E_internal, "no random bytes");
-                        return;
-                }
-                ad.options = OPTION_ID_MADE;
-                id = (struct mr_view){made, sizeof(made)};
+        if (place(gw, &ad, &id, made) < 0) {
+                refuse(gw, client, id, MR_E_internal, "no random bytes");
+                return;
         }
         id_hash = log_id_hash(tenant.p, tenant.n, id.p, id.n);
         if (!(ad.options & OPTION_ID_MADE)) {
