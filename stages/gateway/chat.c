@@ -151,17 +151,12 @@ static bool stream_open(struct client *client) {
         if (h->streaming)
                 return true;
         put_lines(&lines, &h->chat);
-        json_put_text(&lines.b, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
-        return http_stream_begin(client->conn, "text/event-stream; charset=utf-8", &lines);
+        return http_events_begin(client->conn, &lines);
 }
 
 static void ping(struct conn *c) {
-        struct json_buf b;
-
-        if (!stream_open(c->user) || !http_piece_begin(c, &b, 16))
-                return;
-        json_put_text(&b, ": ping\n\n");
-        http_piece_end(c, &b);
+        if (stream_open(c->user))
+                http_events_ping(c);
 }
 
 static void data_begin(struct json_buf *b, const struct chat *chat, uint64_t seq) {

@@ -152,18 +152,23 @@ void http_answer_text(struct conn *c, unsigned status, const char *type,
 
 /* ---- streams ---- */
 
-bool http_stream_begin(struct conn *c, const char *type, const struct http_lines *lines) {
+bool http_events_begin(struct conn *c, struct http_lines *lines) {
         struct http *h = http_of(c);
-        uint32_t bound = head_bound(h, lines);
-        uint8_t *to = conn_reserve(c, bound);
-        struct json_buf b = {.at = (char *)to, .cap = bound};
+        struct json_buf b;
+        uint32_t bound;
+        uint8_t *to;
 
+        /* Neither a cache nor a proxy is to hold events back, or to change them. */
+        json_put_text(&lines->b, "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n");
+        bound = head_bound(h, lines);
+        to = conn_reserve(c, bound);
+        b = (struct json_buf){.at = (char *)to, .cap = bound};
         if (!to)
                 return false;
         if (h->minor0)
                 h->last = true; /* its end is the connection's */
         put_status(&b, c, 200);
-        put_type(&b, type);
+        put_type(&b, "text/event-stream; charset=utf-8");
         put_lines(&b, h, lines);
         if (!h->minor0)
                 json_put_text(&b, "Transfer-Encoding: chunked\r\n");
@@ -203,6 +208,16 @@ void http_piece_end(struct conn *c, const struct json_buf *piece) {
         memmove(at + digits + 2, piece->at, piece->len);
         memcpy(at + digits + 2 + piece->len, "\r\n", CHUNK_END);
         conn_wrote(c, digits + 2 + piece->len + CHUNK_END);
+}
+
+void http_events_ping(struct conn *c) {
+        static const char comment[] = ": ping\n\n";
+        struct json_buf b;
+
+        if (!http_piece_begin(c, &b, sizeof(comment) - 1))
+                return;
+        json_put(&b, comment, sizeof(comment) - 1);
+        http_piece_end(c, &b);
 }
 
 void http_stream_end(struct conn *c) {

@@ -36,7 +36,10 @@ void http_answer_end(struct http_body *body);
 void http_answer_text(struct conn *c, unsigned status, const char *type,
                 const struct http_lines *lines, const char *text);
 
-bool http_stream_begin(struct conn *c, const char *type, const struct http_lines *lines);
+/* A stream of server-sent events: its header lines are added to `lines`. */
+bool http_events_begin(struct conn *c, struct http_lines *lines);
+/* A comment, which no client takes for an event. */
+void http_events_ping(struct conn *c);
 bool http_piece_begin(struct conn *c, struct json_buf *ret, uint32_t bound);
 void http_piece_end(struct conn *c, const struct json_buf *piece);
 /* The last chunk. */

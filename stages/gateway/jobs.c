@@ -73,8 +73,7 @@ static bool stream_open(struct client *client) {
         if (h->streaming)
                 return true;
         lines_put(&lines, &h->job);
-        json_put_text(&lines.b, "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n");
-        return http_stream_begin(client->conn, "text/event-stream; charset=utf-8", &lines);
+        return http_events_begin(client->conn, &lines);
 }
 
 static void put_id(struct json_buf *b, const struct job *job, uint64_t seq) {
@@ -159,13 +158,8 @@ static void on_text_end(struct dialect_text *t, const struct record *like) {
 }
 
 static void ping(struct conn *c) {
-        struct json_buf b;
-
-        if (http_of(c)->job.asks != JOB_EVENTS || !stream_open(c->user) ||
-                        !http_piece_begin(c, &b, 16))
-                return;
-        json_put_text(&b, ": ping\n\n");
-        http_piece_end(c, &b);
+        if (http_of(c)->job.asks == JOB_EVENTS && stream_open(c->user))
+                http_events_ping(c);
 }
 
 static void forget(struct conn *c) {

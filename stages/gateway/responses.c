@@ -232,18 +232,12 @@ static bool stream_open(struct client *client) {
         if (h->streaming)
                 return true;
         put_lines(&lines, h->responses);
-        json_put_text(&lines.b, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
-        return http_stream_begin(client->conn, "text/event-stream; charset=utf-8", &lines);
+        return http_events_begin(client->conn, &lines);
 }
 
 static void ping(struct conn *c) {
-        struct json_buf b;
-
-        if (!http_of(c)->responses->stream || !stream_open(c->user) ||
-                        !http_piece_begin(c, &b, 16))
-                return;
-        json_put_text(&b, ": ping\n\n");
-        http_piece_end(c, &b);
+        if (http_of(c)->responses->stream && stream_open(c->user))
+                http_events_ping(c);
 }
 
 static void forget(struct conn *c) {
