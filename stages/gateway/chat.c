@@ -54,10 +54,8 @@ static void created_find(struct chat *chat, const struct gateway *gw, const stru
         if (chat->created != 0 || a->response == LOG_NONE)
                 return;
         r = &gw->w->logs[a->lane].shm->responses[a->response];
-        chat->created = (uint64_t)(
-                        gw->http.epoch_s +
-                        (int64_t)(atomic_load_explicit(&r->created_ns, memory_order_relaxed) /
-                                        NS_PER_S));
+        chat->created = gateway_epoch_s(
+                        gw, atomic_load_explicit(&r->created_ns, memory_order_relaxed));
 }
 
 /* The id is known to the client also when nothing came of the request. */
@@ -116,15 +114,9 @@ void chat_run(struct gateway *gw, struct conn *c, const struct http1_request *re
 }
 
 void chat_composed(struct client *client, const struct composed *made) {
-        const struct gateway *gw = gateway_of(client->conn);
         struct chat *chat = chat_of(client);
-        struct mr_view model = made->model;
 
-        if (model.n == 0) /* the only one: it is the one that is meant */
-                model = text_view(gw->w->settings->inference.models.v[0].name);
-        if (http1_is(model, "*"))
-                model = text_view("default");
-        model_keep(chat, model);
+        model_keep(chat, gateway_model_name(gateway_of(client->conn), made->model));
         chat->stream = made->options & OPTION_STREAM;
         chat->usage_asked = made->options & OPTION_USAGE_ASKED;
 }

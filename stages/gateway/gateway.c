@@ -36,6 +36,14 @@ uint64_t gateway_retry_after_ms(const struct gateway *gw) {
         return ms < 50 ? 50 : ms > 60000 ? 60000 : ms;
 }
 
+struct mr_view gateway_model_name(const struct gateway *gw, struct mr_view asked) {
+        struct mr_view name = asked;
+
+        if (name.n == 0) /* it is the one that is meant */
+                name = text_view(gw->w->settings->inference.models.v[0].name);
+        return name.n == 1 && name.p[0] == '*' ? text_view("default") : name;
+}
+
 /* ---- clients ---- */
 
 void client_init(struct client *client, struct conn *c, const struct dialect *dialect) {

@@ -146,6 +146,8 @@ static inline struct mr_view text_view(const char *text) {
 
 /* n <= 1024 bytes of the kernel's. 0 or -EIO. */
 int gateway_random(struct gateway *gw, uint8_t *to, uint32_t n);
+/* What an answer calls the model that was asked for: n 0 is the only one there is. */
+struct mr_view gateway_model_name(const struct gateway *gw, struct mr_view asked);
 /* Seconds since 1970 of a CLOCK_MONOTONIC time. */
 static inline uint64_t gateway_epoch_s(const struct gateway *gw, uint64_t ns) {
         return (uint64_t)(gw->http.epoch_s + (int64_t)(ns / NS_PER_S));

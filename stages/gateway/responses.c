@@ -83,14 +83,9 @@ static void origin_keep(struct gateway *gw, struct responses_ask *ask, const str
 
 static struct responses_answer answer_of(
                 const struct gateway *gw, const struct responses_ask *ask) {
-        struct mr_view model = {ask->model, ask->model_len};
-
-        if (model.n == 0) /* the only one: it is the one that is meant */
-                model = text_view(gw->w->settings->inference.models.v[0].name);
-        if (http1_is(model, "*"))
-                model = text_view("default");
         return (struct responses_answer){.id = {ask->id, ask->id_len},
-                        .model = model,
+                        .model = gateway_model_name(
+                                        gw, (struct mr_view){ask->model, ask->model_len}),
                         .created = ask->created,
                         .background = ask->background};
 }
