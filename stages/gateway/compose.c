@@ -460,7 +460,6 @@ static int take(struct composer *composer, const struct ask *ask, struct compose
                 ret->options |= OPTION_STREAM;
         if (found->usage_asked)
                 ret->options |= OPTION_USAGE_ASKED;
-        ret->n = found->n;
         ret->params = (struct mr_view){composer->params, w.out.len};
         return 0;
 }

@@ -40,7 +40,6 @@ struct composed {
         struct mr_view session; /* likewise */
         uint32_t options;       /* OPTION_BODY_BUILT, _USAGE_ASKED, _STREAM, _DETACH */
         bool followed;          /* a detached request whose asker reads it all the same */
-        uint32_t n;             /* choices that the body asks for; 0: it does not say */
         uint64_t digest[2];
 };
 

@@ -55,9 +55,7 @@ struct body_found {
         struct body_span input; /* of everything but a chat: the prompt or the input */
         struct body_span sessions[SESSIONS_N];
 
-        /* Responses only. */
-        struct body_span instructions, previous_response_id;
-        bool background;
+        bool background; /* responses only */
 
         uint32_t query_len;
         char query[BODY_QUERY_MAX]; /* decoded text of the last user message, cut at a character */

@@ -281,13 +281,12 @@ static int member_value(
         case KEY_PROMPT:
         case KEY_INPUT:
                 return prompt_value(s, key, value, span);
-        case KEY_INSTRUCTIONS:
-                return mark_value(&found->instructions, value, span, false);
         case KEY_BACKGROUND:
                 found->background = yes;
                 return 1;
+        case KEY_INSTRUCTIONS:
         case KEY_PREVIOUS:
-                return mark_value(&found->previous_response_id, value, span, false);
+                return 1; /* of the right type, and that is all */
         case KEY_CACHE_KEY:
                 return session_value(s, SESSION_PROMPT_CACHE_KEY, value, span);
         case KEY_SAFETY_ID:
