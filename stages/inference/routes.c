@@ -110,7 +110,7 @@ static bool url_is_loopback(const char *url) {
         return false;
 }
 
-static int url_set(struct backend *b) {
+static int targets_set(struct backend *b) {
         static const char *const paths[] = {[ENDPOINT_CHAT] = "chat/completions",
                         [ENDPOINT_COMPLETIONS] = "completions",
                         [ENDPOINT_EMBEDDINGS] = "embeddings"};
@@ -124,12 +124,16 @@ static int url_set(struct backend *b) {
         n = (int)strlen(base);
         while (n > 0 && base[n - 1] == '/')
                 n--;
-        b->loopback = url_is_loopback(base);
-        for (uint32_t i = 0; i < ENDPOINTS_N; i++)
-                if (asprintf(&b->urls[i], "%.*s/%s", n, base, paths[i]) < 0) {
-                        b->urls[i] = NULL;
+        for (uint32_t i = 0; i < ENDPOINTS_N; i++) {
+                struct upstream_target *target = &b->targets[i];
+                target->authorization = b->authorization;
+                target->connect_ms = b->settings->timeouts.connect_ms;
+                target->loopback = url_is_loopback(base);
+                if (asprintf(&target->url, "%.*s/%s", n, base, paths[i]) < 0) {
+                        target->url = NULL;
                         return -ENOMEM;
                 }
+        }
         return 0;
 }
 
@@ -157,9 +161,9 @@ static int backend_init(struct backend *b, const struct settings *settings, uint
                 snprintf(b->unusable, sizeof(b->unusable),
                                 "this version has no workers of its kind");
         else if (b->kind->remote)
-                r = url_set(b);
-        if (r == 0 && b->kind && b->kind->remote)
                 r = key_set(b);
+        if (r == 0 && b->kind && b->kind->remote)
+                r = targets_set(b);
         if (b->unusable[0])
                 log_error("worker_unusable", "worker=%s why=\"%s\"", s->name, b->unusable);
         return r;
@@ -249,7 +253,7 @@ struct routes *routes_free(struct routes *routes) {
                 struct backend *b = &routes->backends[i];
                 breaker_close(&b->breaker);
                 for (uint32_t k = 0; k < ENDPOINTS_N; k++)
-                        free(b->urls[k]);
+                        free(b->targets[k].url);
                 if (b->authorization)
                         explicit_bzero(b->authorization, strlen(b->authorization));
                 free(b->authorization);

@@ -16,6 +16,7 @@
 #include "stages/common/settings.h"
 #include "stages/inference/breaker.h"
 #include "stages/inference/flight.h"
+#include "stages/inference/upstream.h"
 
 #define ROUTE_BACKENDS_MAX 64u
 #define BACKEND_WHY_MAX 160u
@@ -24,12 +25,11 @@ struct backend {
         const struct settings_worker *settings;
         const struct worker_kind *kind;
         struct breaker breaker;
-        uint32_t limit, busy;           /* requests in hand at once, and now */
-        struct flight_list waiting;     /* for one of them to end */
-        char *urls[ENDPOINTS_N];        /* by enum record_endpoint */
-        char *authorization;            /* the header line; NULL: no key. Never logged */
-        bool loopback;                  /* no proxy leads there */
-        char unusable[BACKEND_WHY_MAX]; /* "": it can be used */
+        uint32_t limit, busy;                        /* requests in hand at once, and now */
+        struct flight_list waiting;                  /* for one of them to end */
+        char *authorization;                         /* header line; NULL: no key. Never logged */
+        struct upstream_target targets[ENDPOINTS_N]; /* by enum record_endpoint */
+        char unusable[BACKEND_WHY_MAX];              /* "": it can be used */
 };
 
 struct route {

@@ -31,6 +31,7 @@ enum call_state { CALL_IDLE, CALL_RUNNING, CALL_ENDING, CALL_LINGERING, CALL_DOO
 
 struct upstream_call {
         struct upstream *u;
+        struct upstream_target *target;
         CURL *easy;
         struct curl_slist *headers;
         char *body;
@@ -39,7 +40,8 @@ struct upstream_call {
         struct loop_timer linger;
         enum call_state state;
         uint64_t head_bytes;
-        struct upstream_call *next, *prev; /* of all calls that are not idle */
+        struct upstream_call *next, *prev; /* of all calls that are not idle; of a target's idle */
+        struct upstream_call *made;        /* in the list of all there are */
 };
 
 struct upstream {
@@ -48,7 +50,7 @@ struct upstream {
         struct loop_timer timer;
         struct upstream_socket *sockets; /* pool */
         struct upstream_socket *all_sockets;
-        struct upstream_call *calls, *idle;
+        struct upstream_call *calls, *made;
         uint32_t n_unsettled; /* doomed or queued */
         uint32_t inside;      /* depth of calls into curl that may call back */
         bool closing;
@@ -189,11 +191,8 @@ static void call_release(struct upstream_call *call) {
         u->n_unsettled -= call->queued + (call->state == CALL_DOOMED);
         call->queued = false;
         loop_timer_clear(u->loop, &call->linger);
-        curl_easy_reset(call->easy);
         free(call->body);
         call->body = NULL;
-        curl_slist_free_all(call->headers);
-        call->headers = NULL;
         if (call->prev)
                 call->prev->next = call->next;
         else
@@ -202,8 +201,8 @@ static void call_release(struct upstream_call *call) {
                 call->next->prev = call->prev;
         call->state = CALL_IDLE;
         call->prev = NULL;
-        call->next = u->idle;
-        u->idle = call;
+        call->next = call->target->idle;
+        call->target->idle = call;
 }
 
 static void doom(struct upstream_call *call) {
@@ -299,35 +298,9 @@ static void linger_over(struct loop_timer *timer) {
         doom(timer->owner);
 }
 
-static struct upstream_call *call_new(struct upstream *u) {
-        struct upstream_call *call = u->idle;
-
-        if (call) {
-                u->idle = call->next;
-        } else {
-                call = calloc(1, sizeof(*call));
-                if (!call)
-                        return NULL;
-                call->easy = curl_easy_init();
-                if (!call->easy) {
-                        free(call);
-                        return NULL;
-                }
-        }
-        *call = (struct upstream_call){.u = u,
-                        .easy = call->easy,
-                        .state = CALL_RUNNING,
-                        .linger = {.fn = linger_over, .owner = call}};
-        call->next = u->calls;
-        if (u->calls)
-                u->calls->prev = call;
-        u->calls = call;
-        return call;
-}
-
-static int headers_set(struct upstream_call *call, const struct upstream_request *request) {
+static int headers_set(struct upstream_call *call) {
         const char *const lines[] = {"Content-Type: application/json", "Accept: text/event-stream",
-                        "Expect:", request->authorization};
+                        "Expect:", call->target->authorization};
 
         for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
                 struct curl_slist *more;
@@ -341,11 +314,12 @@ static int headers_set(struct upstream_call *call, const struct upstream_request
         return 0;
 }
 
-static void options_set(struct upstream_call *call, const struct upstream_request *request) {
+static void options_set(struct upstream_call *call) {
+        const struct upstream_target *target = call->target;
         CURL *easy = call->easy;
 
         curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-        curl_easy_setopt(easy, CURLOPT_URL, request->url);
+        curl_easy_setopt(easy, CURLOPT_URL, target->url);
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
         curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -353,9 +327,7 @@ static void options_set(struct upstream_call *call, const struct upstream_reques
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
         curl_easy_setopt(easy, CURLOPT_USERAGENT, "millrace");
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_len);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
-        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms);
+        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)target->connect_ms);
         curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
@@ -364,27 +336,73 @@ static void options_set(struct upstream_call *call, const struct upstream_reques
 #ifdef MR_FAULTS
         curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
 #endif
-        if (request->loopback)
+        if (target->loopback)
                 curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
-int upstream_start(struct upstream *u, const struct upstream_request *request,
-                const struct upstream_owner *owner, struct upstream_call **ret) {
-        struct upstream_call *call = call_new(u);
+static void call_free(struct upstream_call *call) {
+        curl_easy_cleanup(call->easy);
+        curl_slist_free_all(call->headers);
+        free(call);
+}
+
+/* A handle that is set up for the target, idle until now or new. */
+static struct upstream_call *call_for(struct upstream *u, struct upstream_target *target) {
+        struct upstream_call *call = target->idle;
+
+        if (call) {
+                target->idle = call->next;
+                return call;
+        }
+        call = calloc(1, sizeof(*call));
+        if (!call)
+                return NULL;
+        call->target = target;
+        call->easy = curl_easy_init();
+        if (!call->easy || headers_set(call) < 0) {
+                call_free(call);
+                return NULL;
+        }
+        options_set(call);
+        call->made = u->made;
+        u->made = call;
+        return call;
+}
+
+static struct upstream_call *call_begin(struct upstream *u, struct upstream_target *target,
+                char *body, uint64_t body_len, const struct upstream_owner *owner) {
+        struct upstream_call *call = call_for(u, target);
+
+        if (!call)
+                return NULL;
+        *call = (struct upstream_call){.u = u,
+                        .target = target,
+                        .easy = call->easy,
+                        .headers = call->headers,
+                        .body = body,
+                        .queued = true,
+                        .owner = *owner,
+                        .linger = {.fn = linger_over, .owner = call},
+                        .state = CALL_RUNNING,
+                        .next = u->calls,
+                        .made = call->made};
+        if (u->calls)
+                u->calls->prev = call;
+        u->calls = call;
+        u->n_unsettled++;
+        curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body_len);
+        curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, body);
+        return call;
+}
+
+int upstream_start(struct upstream *u, struct upstream_target *target, char *body,
+                uint64_t body_len, const struct upstream_owner *owner, struct upstream_call **ret) {
+        struct upstream_call *call = call_begin(u, target, body, body_len, owner);
 
         if (!call) {
-                free(request->body);
+                free(body);
                 return -ENOMEM;
         }
-        call->owner = *owner;
-        call->body = request->body;
-        call->queued = true;
-        u->n_unsettled++;
-        if (headers_set(call, request) < 0) {
-                call_release(call);
-                return -ENOMEM;
-        }
-        options_set(call, request);
         *ret = call;
         if (u->inside)
                 return 0;
@@ -482,11 +500,11 @@ struct upstream *upstream_free(struct upstream *u) {
         u->closing = true;
         while (u->calls)
                 call_release(u->calls);
-        while (u->idle) {
-                struct upstream_call *call = u->idle;
-                u->idle = call->next;
-                curl_easy_cleanup(call->easy);
-                free(call);
+        while (u->made) {
+                struct upstream_call *call = u->made;
+                u->made = call->made;
+                call->target->idle = NULL;
+                call_free(call);
         }
         curl_multi_cleanup(u->multi);
         loop_timer_clear(u->loop, &u->timer);

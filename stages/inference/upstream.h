@@ -1,12 +1,16 @@
 /*
  * upstream -- HTTP exchanges with backends: libcurl's multi interface, driven by the loop.
  *
- * Shape   one struct upstream a process; one struct upstream_call an exchange
+ * Shape   one struct upstream a process; one struct upstream_target a URL, one struct upstream_call
+ *         an exchange
  * Units   bytes, milliseconds
  * Owner   a call belongs to upstream; its owner must cancel it or be told of its end, whichever is
- * first Errors  0, -errno; what ends a call is told to on_end as a CURLcode Limits  redirects are
- * not followed, heads of UPSTREAM_HEAD_MAX bytes, HTTP/1.1 so that ending a call closes its
- * connection
+ *         first. A target belongs to the caller and outlives upstream
+ * Errors  0, -errno; what ends a call is told to on_end as a CURLcode
+ * Limits  redirects are not followed, heads of UPSTREAM_HEAD_MAX bytes, HTTP/1.1 so that ending a
+ *         call closes its connection
+ *
+ * curl's handles stay set up for their target between exchanges: a twentieth of an exchange's time.
  *
  * io_uring's poll holds a reference to the socket's file, so closing the descriptor alone would
  * leave the peer waiting: every socket is shut down before it is closed.
@@ -24,13 +28,12 @@ struct loop;
 struct upstream;
 struct upstream_call;
 
-struct upstream_request {
-        const char *url;
+struct upstream_target {
+        char *url;
         const char *authorization; /* header line or NULL */
-        char *body;                /* malloced; freed by upstream, also when the start fails */
-        uint64_t body_len;
         uint64_t connect_ms;
-        bool loopback; /* no proxy */
+        bool loopback;              /* no proxy leads there */
+        struct upstream_call *idle; /* upstream's: set up and not in use */
 };
 
 enum upstream_take { UPSTREAM_TAKEN, UPSTREAM_LATER /* not one byte: call upstream_resume() */ };
@@ -49,8 +52,9 @@ int upstream_new(struct upstream **ret, struct loop *loop);
  * pending. */
 struct upstream *upstream_free(struct upstream *u);
 
-int upstream_start(struct upstream *u, const struct upstream_request *request,
-                const struct upstream_owner *owner, struct upstream_call **ret);
+/* The body is malloced, and freed by upstream, also when the start fails. */
+int upstream_start(struct upstream *u, struct upstream_target *target, char *body,
+                uint64_t body_len, const struct upstream_owner *owner, struct upstream_call **ret);
 /* Ends the exchange and closes its connection now; the owner hears nothing more. */
 void upstream_cancel(struct upstream_call *call);
 /* The owner has what it wants: the rest of the response is read and dropped, so that the connection

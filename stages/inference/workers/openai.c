@@ -349,13 +349,10 @@ static void fail_start(struct flight *f, int r) {
 
 static void openai_start(struct flight *f) {
         struct inference *inf = f->inf;
-        struct backend *b = f->backend;
-        struct upstream_request request = {.url = b->urls[f->endpoint],
-                        .authorization = b->authorization,
-                        .connect_ms = b->settings->timeouts.connect_ms,
-                        .loopback = b->loopback};
         struct openai_call *call;
-        int r = openai_request_build(f, &request.body, &request.body_len);
+        uint64_t body_len;
+        char *body;
+        int r = openai_request_build(f, &body, &body_len);
 
         if (r) {
                 fail_start(f, r);
@@ -363,7 +360,7 @@ static void openai_start(struct flight *f) {
         }
         call = call_new(inf->openai);
         if (!call) {
-                free(request.body);
+                free(body);
                 fail_start(f, -ENOMEM);
                 return;
         }
@@ -372,7 +369,7 @@ static void openai_start(struct flight *f) {
         call->timer.fn = timer_over;
         call->timer.owner = call;
         f->u.openai.call = call;
-        r = upstream_start(inf->upstream, &request,
+        r = upstream_start(inf->upstream, &f->backend->targets[f->endpoint], body, body_len,
                         &(struct upstream_owner){
                                         .on_bytes = on_bytes, .on_end = on_end, .ctx = call},
                         &call->http);
