@@ -1,14 +1,18 @@
 """An account that finds nothing proves nothing: each thing that may go wrong is told to it once."""
 
+import json
 import pathlib
+import socket
 import sys
+import threading
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
 from backend import told_words  # noqa: E402
-from ledger import WRONG, Ledger, Told, Unread  # noqa: E402
+from ledger import WRONG, Echo, Ledger, Told, Unread  # noqa: E402
+from ledger_http import Chat  # noqa: E402
 
 
 class Backend:
@@ -50,7 +54,7 @@ def test_a_whole_answer_is_right(told):
 def test_what_never_ends_is_lost(told):
     ledger, _, tell = told
     tell("delta", seq=1, text="")
-    ledger.lines = []
+    ledger.lines = {}
     ledger.finish(deadline=0)
     assert found(ledger) == {"lost": 1}
 
@@ -163,3 +167,96 @@ def test_an_answer_of_a_backend_is_one_whole_run_and_the_last(text, right):
     request.id, Backend.runs = id, {id: [1.0, 2.0]}
     request.text = text(id)
     assert request.kind.whole(request, {}) == right
+
+
+class Door:
+    """Answers each connection with the next of what it was given, and closes it."""
+
+    def __init__(self):
+        self.listener, self.answers = socket.create_server(("127.0.0.1", 0)), []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def http(self):
+        return [f"127.0.0.1:{self.listener.getsockname()[1]}"]
+
+    def serve(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            s.recv(1 << 16)
+            s.sendall(self.answers.pop(0))
+            s.close()
+
+
+@pytest.fixture
+def chat():
+    """An account of one streaming request over HTTP: what the door says to it, one answer for each connection."""
+    door = Door()
+    ledger = Ledger(door, 1, [Echo(model="echo").over(Chat)])
+    request = prepared(ledger)
+    while int(request.id[0], 16) % 2:  # unary
+        ledger.open.clear()
+        request = prepared(ledger)
+    yield ledger, request, door
+    ledger.hang_up()
+    door.listener.close()
+
+
+def prepared(ledger):
+    """A request that is asked with the account's next step only."""
+    begin, Chat.begin = Chat.begin, lambda line, request: None
+    try:
+        ledger.start()
+    finally:
+        Chat.begin = begin
+    request = next(iter(ledger.open.values()))
+    request.line.open = {request.id: request}
+    return request
+
+
+def stream(*chunks, end=b"0\r\n\r\n"):
+    head = b"HTTP/1.1 200 OK\r\nx-millrace-lane: 0\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+
+
+def chunk(request, seq, text="", finish=None):
+    choice = {"delta": {"content": text}, "finish_reason": finish}
+    return f"id: {request.id}.{seq}\ndata: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def test_who_asks_again_over_http_gets_the_whole_answer(chat):
+    ledger, request, door = chat
+    first, rest = halves(request)
+    whole = [chunk(request, 1, first), chunk(request, 2, rest), chunk(request, 3, "", "stop"), DONE]
+    door.answers = [stream(whole[0], end=b""), stream(*whole)]
+    ledger.finish(deadline=20)
+    assert found(ledger) == {} and ledger.ended == {"done": 1} and ledger.asked_again == 1
+
+
+def test_an_answer_over_http_that_is_not_whole_is_silent(chat):
+    ledger, request, door = chat
+    door.answers = [stream(chunk(request, 1, halves(request)[0]), chunk(request, 2, "", "stop"), DONE)]
+    ledger.finish(deadline=20)
+    assert found(ledger) == {"silent": 1}
+
+
+def test_an_event_over_http_that_comes_twice_is_found(chat):
+    ledger, request, door = chat
+    first, rest = halves(request)
+    door.answers = [stream(chunk(request, 1, first), chunk(request, 1, ""), chunk(request, 2, rest),
+                           chunk(request, 3, "", "stop"), DONE)]
+    ledger.finish(deadline=20)
+    assert ledger.count("duplicated") >= 1
+
+
+def test_a_refusal_over_http_is_a_loss(chat):
+    ledger, request, door = chat
+    body = b'{"error":{"code":"internal","message":"no"}}'
+    door.answers = [b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+    ledger.finish(deadline=20)
+    assert found(ledger) == {"lost": 1}

@@ -27,7 +27,7 @@ class Request:
     def __init__(self, id, kind, line, frame):
         self.id, self.kind, self.line, self.frame = id, kind, line, frame
         self.accepted, self.lane, self.seq, self.text = False, None, 0, ""
-        self.over, self.asked = not kind.unread, 0.0
+        self.over, self.asked, self.pause = not kind.unread, 0.0, 0.0
         self.started, self.ended, self.how = time.time(), None, None
         self.submitted = False
 
@@ -40,6 +40,11 @@ class Request:
 
 class Kind:
     unread = False  # nobody reads the answer before it has ended: then it may not be lost half-way
+    line = None     # how it comes; None: over the Unix socket
+
+    def over(self, line):
+        self.line, self.name = line, f"{self.name} as {line.__name__}"
+        return self
 
 
 class Echo(Kind):
@@ -161,11 +166,21 @@ class Line:
             if self.client and request.accepted and not request.over and now - request.asked > LOOK_S:
                 self.ask(request)
 
+    def begin(self, request):
+        if self.client:
+            self.ask(request)
+
+    def sockets(self):
+        return [self.client.socket] if self.client else []
+
+    def closed(self, request):
+        pass
+
     def mail(self):
         while self.client and self.client.mail:
             self.ledger.on(self.client.mail.pop(0))
 
-    def read(self):
+    def read(self, _):
         try:
             data = self.client.socket.recv(1 << 16)
         except ConnectionResetError:
@@ -186,19 +201,19 @@ class Line:
 class Ledger:
     def __init__(self, daemon, seed, kinds=None, lines=1):
         self.daemon, self.random, self.kinds = daemon, random.Random(seed), kinds or [Echo()]
-        self.lines = [Line(self) for _ in range(lines)]
+        self.lines = {way: [(way or Line)(self) for _ in range(lines)] for way in {kind.line for kind in self.kinds}}
         self.open, self.closed, self.ended = {}, {}, collections.Counter()
         self.asked_again = 0  # submits of what had been submitted, and not been accepted as far as its client knew
         self.wrong, self.n = [], 0
 
     def start(self):
         id = str(uuid.UUID(int=self.random.getrandbits(128)))
-        kind, line = self.random.choice(self.kinds), self.lines[self.n % len(self.lines)]
+        kind = self.random.choice(self.kinds)
+        line = self.lines[kind.line][self.n % len(self.lines[kind.line])]
         request = Request(id, kind, line, kind.ask(id, self.random))
         self.n += 1
         self.open[id] = line.open[id] = request
-        if line.client:
-            line.ask(request)
+        line.begin(request)
 
     def find(self, what, request, event=None):
         self.wrong.append((what, str(request), event))
@@ -208,6 +223,7 @@ class Ledger:
         self.closed[request.id] = request
         request.ended, request.how = time.time(), how
         del self.open[request.id], request.line.open[request.id]
+        request.line.closed(request)
 
     def on(self, event):
         request = self.open.get(event.get("id"))
@@ -246,7 +262,8 @@ class Ledger:
                 self.find("silent", request, event)
             self.close(request, "done")
         elif event["ev"] == "error":
-            if event["code"] != "worker_restarted" or request.kind.unread or not request.kind.begun(request):
+            begun = not event.get("told", True) or request.kind.begun(request)
+            if event["code"] != "worker_restarted" or request.kind.unread or not begun:
                 self.find("lost", request, event)
             self.close(request, event["code"])
 
@@ -254,8 +271,9 @@ class Ledger:
         """Takes what comes, for so long."""
         end = time.monotonic() + seconds
         while True:
-            ready = {line.client.socket: line for line in self.lines if line.connected()}
-            for line in self.lines:
+            lines = [line for way in self.lines.values() for line in way]
+            ready = {s: line for line in lines if line.connected() for s in line.sockets()}
+            for line in lines:
                 line.mail()
                 line.look()
             left = end - time.monotonic()
@@ -264,8 +282,8 @@ class Ledger:
             if not ready:
                 time.sleep(min(left, 0.01))
                 continue
-            for readable in select.select(list(ready), [], [], left)[0]:
-                ready[readable].read()
+            for readable in select.select(list(ready), [], [], min(left, LOOK_S))[0]:
+                ready[readable].read(readable)
 
     def keep(self, n):
         """So many requests are under way."""
@@ -281,7 +299,7 @@ class Ledger:
             self.close(request, "never")
 
     def hang_up(self):
-        for line in self.lines:
+        for line in (line for way in self.lines.values() for line in way):
             line.hang_up()
 
     def count(self, what):
