@@ -235,7 +235,8 @@ static void refuse_many(struct conn *c, const char *why) {
 
         http_of(c)->last = true;
         http_lines_init(&lines);
-        http_retry_lines(&lines, MR_E_overloaded, gateway_retry_after_ms(gateway_of(c)));
+        http_retry_lines(&lines, &(struct openai_error){.code = MR_E_overloaded},
+                        gateway_retry_after_ms(gateway_of(c)));
         http_refuse(c, 0, MR_E_overloaded, why, &lines);
 }
 

@@ -32,13 +32,14 @@ void http_line_u64(struct http_lines *lines, const char *name, uint64_t value) {
         json_put(&lines->b, "\r\n", 2);
 }
 
-void http_retry_lines(struct http_lines *lines, enum mr_error code, uint64_t retry_after_ms) {
+void http_retry_lines(struct http_lines *lines, const struct openai_error *error,
+                uint64_t retry_after_ms) {
         if (retry_after_ms != ASK_NO_RETRY) {
                 http_line_u64(lines, "Retry-After", (retry_after_ms + 999) / 1000);
                 http_line_u64(lines, "retry-after-ms", retry_after_ms);
         }
         http_line(lines, "x-should-retry",
-                        mr_error_retryable(code) ? text_view("true") : text_view("false"));
+                        openai_error_retryable(error) ? text_view("true") : text_view("false"));
 }
 
 /* ---- heads ---- */
@@ -246,7 +247,7 @@ static void answer_error(struct conn *c, unsigned status, const struct openai_er
 
 void http_fail(struct conn *c, const struct openai_error *error, struct http_lines *lines,
                 uint64_t retry_after_ms) {
-        http_retry_lines(lines, error->code, retry_after_ms);
+        http_retry_lines(lines, error, retry_after_ms);
         answer_error(c, mr_error_status(error->code), error, lines);
 }
 

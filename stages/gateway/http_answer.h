@@ -52,4 +52,5 @@ void http_fail(struct conn *c, const struct openai_error *error, struct http_lin
 void http_refuse(struct conn *c, unsigned status, enum mr_error code, const char *message,
                 const struct http_lines *lines);
 /* Retry-After, retry-after-ms, x-should-retry. */
-void http_retry_lines(struct http_lines *lines, enum mr_error code, uint64_t retry_after_ms);
+void http_retry_lines(struct http_lines *lines, const struct openai_error *error,
+                uint64_t retry_after_ms);

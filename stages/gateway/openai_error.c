@@ -48,6 +48,10 @@ struct openai_error openai_error_of(const struct record *error) {
         if (error->has & HAS(code) && error->code > MR_E_none && error->code < MR_ERRORS_N)
                 e.code = (enum mr_error)error->code;
         e.message = error->has & HAS(message) ? error->message : view(mr_error_name(e.code));
+        if (error->has & HAS(own_code))
+                e.own_code = error->own_code;
+        if (error->has & HAS(own_param))
+                e.param = error->own_param;
         return e;
 }
 
@@ -68,6 +72,14 @@ struct mr_view openai_error_code(const struct openai_error *error) {
         if (error->own_code.n > 0)
                 return error->own_code;
         return view(kinds[code].code ? kinds[code].code : mr_error_name(code));
+}
+
+bool openai_error_retryable(const struct openai_error *error) {
+        static const char quota[] = "insufficient_quota"; /* rate_limited, but waiting does not help */
+
+        return mr_error_retryable(code_of(error)) &&
+               (error->own_code.n != sizeof(quota) - 1 ||
+                               memcmp(error->own_code.p, quota, sizeof(quota) - 1) != 0);
 }
 
 void openai_error_body(struct json_buf *b, const struct openai_error *error) {

@@ -91,6 +91,8 @@ struct openai_error openai_error_of(const struct record *error);
 uint32_t openai_error_bound(const struct openai_error *error);
 /* millrace's own name, or the one that the table of the contract has for it. */
 struct mr_view openai_error_code(const struct openai_error *error);
+/* May the same request be answered when it comes again? */
+bool openai_error_retryable(const struct openai_error *error);
 void openai_error_body(struct json_buf *b, const struct openai_error *error);
 
 /* ---- models ---- */

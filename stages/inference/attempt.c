@@ -180,6 +180,7 @@ void attempt_failed(
                 if (again(f, failure))
                         return;
         }
+        f->own = failure->own;
         flight_fail(f, failure->code, failure->retry_after_ms, "%s", message);
 }
 

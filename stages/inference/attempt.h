@@ -5,7 +5,8 @@
  * Units   milliseconds in settings, nanoseconds inside
  * Owner   a flight holds at most one place at one backend
  * Errors  none returned: a request that nobody can answer ends with flight_fail()
- * Limits  inference.retry: attempts in total, a wait that doubles, and a budget of second attempts
+ * Limits  inference.retry: attempts in total, a wait that doubles, and a budget of second attempts;
+ *         a backend's own words of less than ATTEMPT_OWN_MAX bytes
  *
  * The model's workers are tried in order of preference. A failure before anything was emitted goes
  * to the next one at once, for another backend is better than waiting; when the list is at its end
@@ -22,12 +23,20 @@
 struct flight;
 struct inference;
 
+#define ATTEMPT_OWN_MAX 128u
+
+/* What a backend calls its refusal, with its NUL; "": it does not say. */
+struct attempt_own {
+        char code[ATTEMPT_OWN_MAX], param[ATTEMPT_OWN_MAX];
+};
+
 struct attempt_failure {
         enum mr_error code;
         bool retry;     /* the same backend may well answer next time */
         bool fall_back; /* another backend may answer */
         bool blame;     /* counts against the backend */
         uint64_t retry_after_ms;
+        struct attempt_own own;
 };
 
 void attempt_first(struct flight *f);

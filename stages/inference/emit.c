@@ -268,6 +268,17 @@ static void done_set(struct flight *f, uint64_t now_ns) {
         sources_set(f);
 }
 
+static void own_set(struct record *made, const struct attempt_own *own) {
+        if (own->code[0]) {
+                made->has |= HAS(own_code);
+                made->own_code = (struct mr_view){own->code, (uint32_t)strlen(own->code)};
+        }
+        if (own->param[0]) {
+                made->has |= HAS(own_param);
+                made->own_param = (struct mr_view){own->param, (uint32_t)strlen(own->param)};
+        }
+}
+
 static void error_set(struct flight *f) {
         struct record *made = &f->inf->made;
 
@@ -278,6 +289,7 @@ static void error_set(struct flight *f) {
                 made->has |= HAS(retry_after_ms);
                 made->retry_after_ms = f->retry_after_ms;
         }
+        own_set(made, &f->own);
         if (f->code == MR_E_dead_letter) {
                 made->has |= HAS(letter_stage) | HAS(letter_strikes) | HAS(letter_signal);
                 made->letter_stage = f->letter.stage;

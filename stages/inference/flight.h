@@ -25,6 +25,7 @@
 
 #include "stages/common/loop.h"
 #include "stages/common/record.h"
+#include "stages/inference/attempt.h"
 #include "stages/inference/workers/worker.h"
 
 #define FLIGHT_MESSAGE_MAX 512u
@@ -88,6 +89,7 @@ struct flight {
         /* how it ends */
         enum mr_error code; /* MR_E_none: done */
         uint64_t retry_after_ms;
+        struct attempt_own own;
         struct flight_letter letter;
         bool poisons; /* it is this stage that died of it */
         char finish[24];

@@ -37,12 +37,19 @@ static enum openai_step fail_stream(struct openai_call *call, const char *messag
         return OPENAI_OVER;
 }
 
-static enum openai_step fail_said(struct openai_call *call, const struct chunk_failure *failure) {
+/* What must not be told to clients; NULL: there is none. */
+static const char *secret_of(const struct openai_call *call) {
         const char *authorization = call->f->backend->authorization;
+
+        return authorization ? strrchr(authorization, ' ') + 1 : NULL;
+}
+
+static enum openai_step fail_said(struct openai_call *call, const struct chunk_failure *failure) {
         struct attempt_failure meaning = openai_stream_failure(failure);
         char said[OPENAI_MESSAGE_MAX], message[OPENAI_MESSAGE_MAX + 64];
 
-        openai_message(failure, authorization ? strrchr(authorization, ' ') + 1 : NULL, said);
+        openai_own(failure, secret_of(call), &meaning);
+        openai_message(failure, secret_of(call), said);
         snprintf(message, sizeof(message), "an error in the middle of the answer%s%s",
                         said[0] ? ": " : "", said);
         fail(call, &meaning, message);
@@ -250,7 +257,6 @@ enum openai_step openai_event(struct openai_call *call) {
 /* ---- the end of a response ------------------------------------------------------------------ */
 
 static void conclude_error(struct openai_call *call) {
-        const char *authorization = call->f->backend->authorization;
         struct chunk_failure none = {.has = false}, *failure = &none;
         char said[OPENAI_MESSAGE_MAX] = "", message[OPENAI_MESSAGE_MAX + 64];
         struct attempt_failure meaning;
@@ -260,6 +266,7 @@ static void conclude_error(struct openai_call *call) {
                                              false, &chunk) == 0)
                 failure = &chunk.failure;
         meaning = openai_http_failure(call->status, failure, call->retry_after_ms);
+        openai_own(failure, secret_of(call), &meaning);
         if (call->status == 401 || call->status == 403)
                 snprintf(message, sizeof(message), "the backend refused our credentials (HTTP %u)",
                                 call->status);
@@ -268,8 +275,7 @@ static void conclude_error(struct openai_call *call) {
                                 "the backend redirects (HTTP %u); redirects are not followed",
                                 call->status);
         else {
-                openai_message(failure, authorization ? strrchr(authorization, ' ') + 1 : NULL,
-                                said);
+                openai_message(failure, secret_of(call), said);
                 snprintf(message, sizeof(message), "HTTP %u%s%s", call->status, said[0] ? ": " : "",
                                 said);
         }

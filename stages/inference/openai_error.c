@@ -146,15 +146,47 @@ struct attempt_failure openai_stream_failure(const struct chunk_failure *failure
         return failure_of(code == MR_E_none ? MR_E_upstream_error : code, final);
 }
 
+static bool has_secret(const struct chunk_str *s, const char *secret) {
+        return secret && *secret && s->n && memmem(s->p, s->n, secret, strlen(secret));
+}
+
+static bool is_printable(const struct chunk_str *s) {
+        for (uint32_t i = 0; i < s->n; i++)
+                if ((unsigned char)s->p[i] < 0x20 || s->p[i] == 0x7f)
+                        return false;
+        return json_utf8_bad(s->p, s->n) == s->n;
+}
+
+static void own_word(const struct chunk_str *s, const char *secret, char to[static ATTEMPT_OWN_MAX]) {
+        if (!s->p || s->n >= ATTEMPT_OWN_MAX || !is_printable(s) || has_secret(s, secret))
+                return;
+        memcpy(to, s->p, s->n);
+        to[s->n] = '\0';
+}
+
+void openai_own(const struct chunk_failure *failure, const char *secret, struct attempt_failure *to) {
+        switch (to->code) {
+        case MR_E_invalid_request:
+        case MR_E_context_length_exceeded:
+        case MR_E_content_filtered:
+        case MR_E_rate_limited:
+                own_word(&failure->code, secret, to->own.code);
+                own_word(&failure->param, secret, to->own.param);
+                if (strspn(to->own.code, "-0123456789") == strlen(to->own.code))
+                        to->own.code[0] = '\0';
+                return;
+        default:
+                return; /* what is wrong behind the door is told in millrace's words */
+        }
+}
+
 void openai_message(const struct chunk_failure *failure, const char *secret,
                 char to[static OPENAI_MESSAGE_MAX]) {
         const struct chunk_str *message = &failure->message;
         uint32_t n = message->p ? message->n : 0, valid;
 
         to[0] = '\0';
-        if (secret && *secret && n && memmem(message->p, n, secret, strlen(secret)))
-                return;
-        if (n == 0)
+        if (n == 0 || has_secret(message, secret))
                 return;
         n = json_utf8_cut(message->p, n, OPENAI_MESSAGE_MAX - 1);
         valid = json_utf8_bad(message->p, n);

@@ -114,8 +114,8 @@ class Exchange:
                  f"Content-Length: {len(text.encode())}\r\n\r\n{text}".encode())
         return KEEP
 
-    def error(self, status, kind, message, code=None, headers=""):
-        return self.status(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
+    def error(self, status, kind, message, code=None, headers="", param=None):
+        return self.status(status, {"error": {"message": message, "type": kind, "param": param, "code": code}}, headers)
 
     def reset(self):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -215,7 +215,7 @@ def html(x):
 
 
 def http_400(x):
-    return x.error(400, "invalid_request_error", "temperature must be at most 2", "bad_temperature")
+    return x.error(400, "invalid_request_error", "temperature must be at most 2", "bad_temperature", param="temperature")
 
 
 def http_400_context(x):
@@ -235,8 +235,12 @@ def http_429(x):
     return x.error(429, "rate_limit_error", "slow down", "rate_limit_exceeded", "Retry-After: 7\r\n")
 
 
+def http_429_quota(x):
+    return x.error(429, "insufficient_quota", "you have spent it all", "insufficient_quota")
+
+
 def http_500(x):
-    return x.error(500, "server_error", "boom")
+    return x.error(500, "server_error", "boom", "engine_fell_over", param="engine")
 
 
 def http_500_key(x):
@@ -398,6 +402,14 @@ def error_middle(x):
     return x.done()
 
 
+def error_refused(x):
+    x.head()
+    x.delta({"content": "Half "})
+    x.data({"error": {"message": "no picture", "type": "invalid_request_error", "param": "messages[0]",
+                      "code": "image_parse_error"}})
+    return x.done()
+
+
 def error_event(x):
     x.head()
     x.delta({"content": "Half "})
@@ -474,9 +486,9 @@ def endless_event(x):
 
 SCENARIOS = {f.__name__: f for f in (
     normal, gaps, together, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
-    garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_500, http_500_key, http_503,
+    garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_429_quota, http_500, http_500_key, http_503,
     redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, details, tools, reasoning,
-    choices, told, error_first, error_middle, error_event, error_after_done, double_finish, whole, long, big_event,
+    choices, told, error_first, error_middle, error_refused, error_event, error_after_done, double_finish, whole, long, big_event,
     endless_event)}
 
 

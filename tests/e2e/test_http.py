@@ -168,19 +168,32 @@ def test_c10_a_cut_backend_is_an_error_event_and_no_whole_end(daemon, backend):
     assert not got.endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("scenario, status, code, retry", [
-    ("http_500", 502, "upstream_error", "true"), ("http_429", 429, "rate_limit_exceeded", "true"),
-    ("http_400", 400, "invalid_request", "false"), ("refuse", 502, "upstream_error", "true"),
+@pytest.mark.parametrize("scenario, status, code, retry, param", [
+    ("http_500", 502, "upstream_error", "true", None), ("http_429", 429, "rate_limit_exceeded", "true", None),
+    ("http_429_quota", 429, "insufficient_quota", "false", None),
+    ("http_400", 400, "bad_temperature", "false", "temperature"),
+    ("http_400_context", 400, "context_length_exceeded", "false", None),
+    ("refuse", 502, "upstream_error", "true", None),
 ])
 @pytest.mark.parametrize("stream", [True, False])
 def test_c25_errors_keep_their_class_and_are_a_status_before_the_first_token(
-        daemon, backend, scenario, status, code, retry, stream):
+        daemon, backend, scenario, status, code, retry, param, stream):
     d = behind(daemon, backend)
     got, headers, text = ask(d, body(f"x @{scenario}", stream=stream))
     error = json.loads(text)["error"]
-    assert (got, error["code"], headers["x-should-retry"]) == (status, code, retry), text
+    assert (got, error["code"], headers["x-should-retry"], error["param"]) == (status, code, retry, param), text
     if scenario == "http_429":
         assert headers["Retry-After"] == "7" and headers["retry-after-ms"] == "7000"
+
+
+def test_c25_a_refusal_in_mid_stream_keeps_the_backends_code_and_param(daemon, backend):
+    d = behind(daemon, backend)
+    s = connect(d)
+    s.sendall(post(body("x @error_refused", stream=True)))
+    error = json.loads(events(read_all(s))[-1])["error"]
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "image_parse_error", "messages[0]")
+    events_seen = d.client().submit("native", prompt="x @error_refused", rag=False)
+    assert events_seen[-1]["code"] == "invalid_request"  # the native dialect has names of its own
 
 
 def test_a_repeated_key_joins_the_answer_and_other_content_is_a_conflict(daemon):

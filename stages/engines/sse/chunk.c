@@ -49,6 +49,7 @@ enum member {
         M_MESSAGE,
         M_TYPE,
         M_CODE,
+        M_PARAM,
         M_DETAIL
 };
 
@@ -90,6 +91,7 @@ static const struct {
                 {AT_ERROR, M_MESSAGE, "message"},
                 {AT_ERROR, M_TYPE, "type"},
                 {AT_ERROR, M_CODE, "code"},
+                {AT_ERROR, M_PARAM, "param"},
 };
 
 struct span {
@@ -315,6 +317,8 @@ static void failure_set(struct chunk_parser *p, enum member member, struct chunk
                 failure->message = value;
         else if (member == M_TYPE)
                 failure->type = value;
+        else if (member == M_PARAM)
+                failure->param = value;
         else
                 failure->code = value;
 }

@@ -50,7 +50,7 @@ struct chunk_usage {
 struct chunk_failure {
         bool has;  /* a top-level "error" that is not null */
         bool bare; /* message and code stood at the top level, as in a bare error line */
-        struct chunk_str message, type, code; /* code as text, whatever it was */
+        struct chunk_str message, type, param, code; /* code as text, whatever it was */
 };
 
 struct chunk {

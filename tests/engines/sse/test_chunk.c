@@ -168,7 +168,9 @@ START_TEST(errors_with_integer_or_string_codes_or_as_plain_text) {
                                "\"code\":\"c\"}}",
                                          &chunk),
                         0);
-        ck_assert(chunk.failure.has && is(chunk.failure.code, "c"));
+        ck_assert(chunk.failure.has && is(chunk.failure.code, "c") && !chunk.failure.param.p);
+        ck_assert_int_eq(parse("{\"error\":{\"message\":\"m\",\"param\":\"stop\"}}", &chunk), 0);
+        ck_assert(is(chunk.failure.param, "stop"));
         ck_assert_int_eq(parse("{\"error\":\"boom\"}", &chunk), 0);
         ck_assert(chunk.failure.has && is(chunk.failure.message, "boom"));
         ck_assert_int_eq(parse("{\"error\":null,\"choices\":[]}", &chunk), 0);

@@ -368,6 +368,22 @@ START_TEST(an_error_may_name_a_member_and_a_backends_own_code) {
 
         expect_text(error_body(&e), "{\"error\":{\"message\":\"m\",\"type\":\"rate_limit_error\","
                                     "\"param\":\"model\",\"code\":\"insufficient_quota\"}}");
+        ck_assert(!openai_error_retryable(&e));
+        e.own_code = (struct mr_view){"slow_down", 9};
+        ck_assert(openai_error_retryable(&e));
+}
+END_TEST
+
+START_TEST(an_error_record_says_what_the_backend_called_it) {
+        struct record r = {.has = HAS(code) | HAS(message) | HAS(own_code) | HAS(own_param),
+                        .code = MR_E_invalid_request,
+                        .message = {"m", 1},
+                        .own_code = {"bad \"x\"", 7},
+                        .own_param = {"stop", 4}};
+        struct openai_error e = openai_error_of(&r);
+
+        expect_text(error_body(&e), "{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\","
+                                    "\"param\":\"stop\",\"code\":\"bad \\\"x\\\"\"}}");
 }
 END_TEST
 
@@ -436,6 +452,7 @@ static Suite *suite(void) {
         tcase_add_test(ends, legacy_reasoning_is_no_text);
         tcase_add_test(ends, every_error_has_the_type_and_code_of_the_contract);
         tcase_add_test(ends, an_error_may_name_a_member_and_a_backends_own_code);
+        tcase_add_test(ends, an_error_record_says_what_the_backend_called_it);
         tcase_add_test(ends, an_error_record_that_lacks_something_is_internal);
         tcase_add_test(ends, a_model_has_what_clients_look_for);
         suite_add_tcase(s, ends);

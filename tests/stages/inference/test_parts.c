@@ -229,6 +229,47 @@ START_TEST(errors_in_mid_stream_keep_their_class_C25) {
 }
 END_TEST
 
+START_TEST(a_backends_code_and_param_are_told_of_what_it_refuses_only) {
+        static const struct {
+                enum mr_error code;
+                const char *said, *want;
+        } rows[] = {
+                        {MR_E_invalid_request, NULL, ""},
+                        {MR_E_invalid_request, "400", ""},
+                        {MR_E_invalid_request, "two\nlines", ""},
+                        {MR_E_invalid_request, "bad\xff", ""},
+                        {MR_E_invalid_request, "sk-123 is bad", ""},
+                        {MR_E_invalid_request, "caf\xc3\xa9 4", "caf\xc3\xa9 4"},
+                        {MR_E_context_length_exceeded, "string_above_max_length",
+                                        "string_above_max_length"},
+                        {MR_E_content_filtered, "content_policy_violation",
+                                        "content_policy_violation"},
+                        {MR_E_rate_limited, "insufficient_quota", "insufficient_quota"},
+                        {MR_E_upstream_error, "invalid_api_key", ""},
+                        {MR_E_overloaded, "server_is_overloaded", ""},
+                        {MR_E_model_not_found, "DeploymentNotFound", ""},
+        };
+        char large[ATTEMPT_OWN_MAX + 1];
+        struct attempt_failure f = {.code = MR_E_invalid_request};
+        struct chunk_failure said;
+
+        memset(large, 'x', ATTEMPT_OWN_MAX);
+        large[ATTEMPT_OWN_MAX] = '\0';
+        said = failure(NULL, large, NULL);
+        said.param = (struct chunk_str){large, ATTEMPT_OWN_MAX - 1};
+        openai_own(&said, NULL, &f);
+        ck_assert_str_eq(f.own.code, "");
+        ck_assert_str_eq(f.own.param, large + 1);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+                said = failure(NULL, rows[i].said, NULL);
+                f = (struct attempt_failure){.code = rows[i].code};
+                openai_own(&said, "sk-123", &f);
+                ck_assert_msg(strcmp(f.own.code, rows[i].want) == 0, "row %zu: %s", i, f.own.code);
+                ck_assert_str_eq(f.own.param, "");
+        }
+}
+END_TEST
+
 START_TEST(a_message_is_one_clean_line_without_the_key) {
         char said[OPENAI_MESSAGE_MAX], lengthy[2048];
         struct chunk_failure f = failure(NULL, NULL, "bad key sk-123 given");
@@ -268,6 +309,7 @@ int main(void) {
         tcase_add_test(tc, an_old_success_does_not_close_an_open_breaker);
         tcase_add_test(tc, http_errors_keep_their_class);
         tcase_add_test(tc, errors_in_mid_stream_keep_their_class_C25);
+        tcase_add_test(tc, a_backends_code_and_param_are_told_of_what_it_refuses_only);
         tcase_add_test(tc, a_message_is_one_clean_line_without_the_key);
         suite_add_tcase(suite, tc);
         SRunner *runner = srunner_create(suite);
