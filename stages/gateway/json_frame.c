@@ -393,7 +393,7 @@ static bool put_value(struct json_buf *b, struct pull *from, uint32_t depth) {
                 put_text(b, key.view);
                 json_put(b, ":", 1);
                 at = *from;
-                if (depth == 0 && key.view.n == 5 && memcmp(key.view.p, "extra", 5) == 0 &&
+                if (depth <= 1 && key.view.n == 5 && memcmp(key.view.p, "extra", 5) == 0 &&
                                 pull_item(&at, &item) == 0 && item.type == PULL_STR) {
                         json_put(b, item.view.p, item.view.n);
                         *from = at;

@@ -10,7 +10,8 @@
  *
  * So that a surface in JSON needs no second reader of requests and no second writer of events: what they
  * are called and what they hold is said once, in native.c and native_events.c. Values stay what they are;
- * "body", an object in JSON, becomes its own text, byte for byte, and "extra" goes the other way.
+ * "body", an object in JSON, becomes its own text, byte for byte, and "extra", also of a tool call,
+ * goes the other way.
  */
 #pragma once
 

@@ -35,6 +35,19 @@ struct openai_extra openai_extra_of(const struct record *record) {
         return extra;
 }
 
+bool openai_extra_tool(struct mr_view object, struct json_text *ret_members,
+                struct json_text *ret_function) {
+        struct json_text inside = json_inside((struct json_text){object.p, object.n}), value;
+
+        if (object.n < 2 || object.p[0] != '{' || object.p[object.n - 1] != '}' ||
+                        json_utf8_bad(object.p, object.n) < object.n || !json_is_members(inside))
+                return false;
+        *ret_members = inside;
+        if (json_find(inside, "function", &value) && value.p[0] == '{')
+                *ret_function = json_inside(value);
+        return true;
+}
+
 uint32_t openai_extra_choices(const struct openai_extra *extra) {
         struct json_walk w = json_walk_in(extra->choices);
         struct json_text one;
@@ -95,6 +108,23 @@ void openai_extra_put_choice(struct json_buf *b, struct json_text choice) {
         while (json_walk_member(&w, &key, &value) == 0)
                 if (!json_key_is(key, "index") && !json_key_is(key, "delta"))
                         put_member(b, key, value);
+}
+
+void openai_extra_put_tool(struct json_buf *b, struct json_text members) {
+        struct json_walk w = json_walk_in(members);
+        struct json_text key, value;
+
+        while (json_walk_member(&w, &key, &value) == 0)
+                if (!json_key_is(key, "function"))
+                        put_member(b, key, value);
+}
+
+void openai_extra_put_function(struct json_buf *b, struct json_text function) {
+        struct json_walk w = json_walk_in(function);
+        struct json_text key, value;
+
+        while (json_walk_member(&w, &key, &value) == 0)
+                put_member(b, key, value);
 }
 
 void openai_extra_put_delta(struct json_buf *b, struct json_text choice) {

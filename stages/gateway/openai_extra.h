@@ -21,6 +21,9 @@ struct openai_extra {
 };
 
 struct openai_extra openai_extra_of(const struct record *record);
+/* The inside of a call's own object, and of "function" in it; false: it is none. */
+bool openai_extra_tool(struct mr_view object, struct json_text *ret_members,
+                struct json_text *ret_function);
 uint32_t openai_extra_choices(const struct openai_extra *extra); /* how many */
 /* The inside of the choice with that index; false: *ret is untouched. */
 bool openai_extra_find(
@@ -32,3 +35,5 @@ bool openai_extra_has(struct json_text choice, const char *name);
 void openai_extra_put_top(struct json_buf *b, const struct openai_extra *extra);
 void openai_extra_put_choice(struct json_buf *b, struct json_text choice);
 void openai_extra_put_delta(struct json_buf *b, struct json_text choice);
+void openai_extra_put_tool(struct json_buf *b, struct json_text members); /* but "function" */
+void openai_extra_put_function(struct json_buf *b, struct json_text function);

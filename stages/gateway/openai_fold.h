@@ -40,6 +40,8 @@ struct whole_tool {
         uint32_t next; /* of the choice, by index */
         uint64_t index;
         struct whole_chain id, name, arguments;
+        bool function;                      /* else it is all in its members */
+        uint32_t members, function_members; /* that nobody knows */
 };
 
 struct whole_choice {

@@ -5,7 +5,7 @@
 #include "stages/gateway/openai_extra.h"
 
 #define FIXED 512u         /* a chunk's names, numbers and brackets */
-#define CHOICE_FIXED 64u   /* of a choice that only extra has */
+#define CHOICE_FIXED 96u   /* of a choice that only extra has */
 #define SOURCE_FIXED 192u  /* names and numbers of one source */
 #define TOOL_FIXED 128u
 
@@ -130,7 +130,7 @@ void openai_role_chunk(struct json_buf *b, const struct openai_answer *answer, u
         chunk_begin(b, answer);
         choice_begin(b, choice);
         json_put_text(b, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
-                         "\"finish_reason\":null}");
+                         "\"logprobs\":null,\"finish_reason\":null}");
         choices_end(b, answer);
         json_put(b, "}", 1);
 }
@@ -160,9 +160,8 @@ void openai_text_end(
         if (answer->kind == OPENAI_CHAT)
                 json_put_text(b, "\"}");
         else
-                json_put_text(b, no_text ? "\",\"text\":\"\",\"logprobs\":null"
-                                         : "\",\"logprobs\":null");
-        json_put_text(b, ",\"finish_reason\":null}");
+                json_put_text(b, no_text ? "\",\"text\":\"\"" : "\"");
+        json_put_text(b, ",\"logprobs\":null,\"finish_reason\":null}");
         choices_end(b, answer);
         json_put(b, "}", 1);
 }
@@ -191,20 +190,19 @@ bool openai_tool_of(const struct record *delta, struct openai_tool *ret) {
                         ret->name = tool_text(&kv->val);
                 else if (is_text(key, "arguments"))
                         ret->arguments = tool_text(&kv->val);
+                else if (is_text(key, "extra"))
+                        openai_extra_tool(tool_text(&kv->val), &ret->members, &ret->function);
         }
         return true;
 }
 
-/* The first fragment of a call has its id and name. */
-static void put_tool(struct json_buf *b, const struct openai_tool *tool) {
-        json_put_text(b, "\"tool_calls\":[{\"index\":");
-        json_put_u64(b, tool->index);
-        if (tool->id.n > 0) {
-                json_put_text(b, ",\"id\":");
-                put_string(b, tool->id);
-        }
-        if (tool->id.n > 0 || tool->name.n > 0)
-                json_put_text(b, ",\"type\":\"function\"");
+bool openai_tool_is_function(const struct openai_tool *tool) {
+        return tool->name.n > 0 || tool->arguments.n > 0 || tool->function.n > 0 ||
+               !(openai_extra_has(tool->members, "type") ||
+                               openai_extra_has(tool->members, "custom"));
+}
+
+static void put_function(struct json_buf *b, const struct openai_tool *tool) {
         json_put_text(b, ",\"function\":{");
         if (tool->name.n > 0) {
                 json_put_text(b, "\"name\":");
@@ -213,7 +211,26 @@ static void put_tool(struct json_buf *b, const struct openai_tool *tool) {
         }
         json_put_text(b, "\"arguments\":");
         put_string(b, tool->arguments);
-        json_put_text(b, "}}]");
+        openai_extra_put_function(b, tool->function);
+        json_put(b, "}", 1);
+}
+
+/* The first fragment of a call has its id and name. */
+static void put_tool(struct json_buf *b, const struct openai_tool *tool) {
+        bool function = openai_tool_is_function(tool);
+
+        json_put_text(b, "\"tool_calls\":[{\"index\":");
+        json_put_u64(b, tool->index);
+        if (tool->id.n > 0) {
+                json_put_text(b, ",\"id\":");
+                put_string(b, tool->id);
+        }
+        if (function && (tool->id.n > 0 || tool->name.n > 0))
+                json_put_text(b, ",\"type\":\"function\"");
+        if (function)
+                put_function(b, tool);
+        openai_extra_put_tool(b, tool->members);
+        json_put_text(b, "}]");
 }
 
 static void put_text_member(struct json_buf *b, const struct openai_answer *answer,
@@ -245,7 +262,7 @@ static void put_choice(struct json_buf *b, const struct openai_answer *answer, u
                 json_put_text(b, ",\"text\":\"\"");
         }
         openai_extra_put_choice(b, extra);
-        if (!chat && !openai_extra_has(extra, "logprobs"))
+        if (!openai_extra_has(extra, "logprobs"))
                 json_put_text(b, ",\"logprobs\":null");
         if (!openai_extra_has(extra, "finish_reason"))
                 json_put_text(b, ",\"finish_reason\":null");
@@ -263,7 +280,7 @@ uint32_t openai_delta_bound(const struct openai_answer *answer, const struct rec
         if (openai_tool_of(delta, &tool))
                 bytes += TOOL_FIXED + openai_text_piece_bound(tool.id) +
                          openai_text_piece_bound(tool.name) +
-                         openai_text_piece_bound(tool.arguments);
+                         openai_text_piece_bound(tool.arguments) + tool.members.n;
         return bytes;
 }
 
@@ -381,9 +398,8 @@ void openai_finish_chunk(
 
         chunk_begin(b, answer);
         choice_begin(b, 0);
-        json_put_text(b, answer->kind == OPENAI_CHAT ? ",\"delta\":{}"
-                                                     : ",\"text\":\"\",\"logprobs\":null");
-        json_put_text(b, ",\"finish_reason\":");
+        json_put_text(b, answer->kind == OPENAI_CHAT ? ",\"delta\":{}" : ",\"text\":\"\"");
+        json_put_text(b, ",\"logprobs\":null,\"finish_reason\":");
         put_string(b, openai_finish_reason(done));
         json_put(b, "}", 1);
         choices_end(b, answer);

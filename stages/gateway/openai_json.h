@@ -24,6 +24,7 @@
 
 #include "stages/common/record.h"
 #include "stages/engines/json/json.h"
+#include "stages/engines/json/walk.h"
 
 #define OPENAI_CHOICES_MAX 128u
 
@@ -116,5 +117,8 @@ struct mr_view openai_finish_reason(const struct record *done);
 struct openai_tool {
         uint64_t index;
         struct mr_view id, name, arguments;
+        struct json_text members, function; /* that nobody knows: insides, of the call and its function */
 };
 bool openai_tool_of(const struct record *delta, struct openai_tool *ret);
+/* False: a call of another type, which is all in its members. */
+bool openai_tool_is_function(const struct openai_tool *tool);

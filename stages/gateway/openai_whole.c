@@ -111,7 +111,14 @@ static int replace(struct openai_whole *w, struct whole_chain *chain, struct jso
 
 /* ---- members that nobody knows ---- */
 
-enum scope { SCOPE_TOP, SCOPE_CHOICE, SCOPE_DELTA, SCOPE_CHOICE_BELOW, SCOPE_DELTA_BELOW };
+enum scope {
+        SCOPE_TOP,
+        SCOPE_CHOICE,
+        SCOPE_DELTA,
+        SCOPE_TOOL,
+        SCOPE_CHOICE_BELOW,
+        SCOPE_DELTA_BELOW
+};
 
 static bool chain_is(
                 const struct openai_whole *w, struct whole_chain chain, struct json_text text) {
@@ -152,7 +159,7 @@ static enum whole_fold fold_of(enum scope scope, char first) {
                 return FOLD_LAST;
         if (first == '[')
                 return FOLD_ARRAY;
-        if (first == '{' && (scope == SCOPE_CHOICE || scope == SCOPE_DELTA))
+        if (first == '{' && (scope == SCOPE_CHOICE || scope == SCOPE_DELTA || scope == SCOPE_TOOL))
                 return FOLD_OBJECT;
         return first == '"' && scope == SCOPE_DELTA_BELOW ? FOLD_STRING : FOLD_LAST;
 }
@@ -218,6 +225,8 @@ static int fold_value(
 static bool is_ours(struct json_text key, enum scope scope) {
         if (scope == SCOPE_TOP)
                 return json_key_is(key, "choices") || json_key_is(key, "usage");
+        if (scope == SCOPE_TOOL)
+                return json_key_is(key, "function");
         return scope == SCOPE_CHOICE && (json_key_is(key, "index") || json_key_is(key, "delta") ||
                                                         json_key_is(key, "finish_reason"));
 }
@@ -293,6 +302,13 @@ static int tool_get(struct openai_whole *w, struct whole_choice *c, uint64_t ind
         return 0;
 }
 
+static int fold_tool_members(
+                struct openai_whole *w, struct whole_tool *to, const struct openai_tool *tool) {
+        int r = fold_members(w, &to->members, tool->members, SCOPE_TOOL);
+
+        return r ? r : fold_members(w, &to->function_members, tool->function, SCOPE_DELTA);
+}
+
 static int fold_tool(
                 struct openai_whole *w, struct whole_choice *c, const struct openai_tool *tool) {
         struct whole_tool *to;
@@ -302,7 +318,11 @@ static int fold_tool(
                 r = append_text(w, &to->id, tool->id);
         if (r == 0 && !to->name.first)
                 r = append_text(w, &to->name, tool->name);
-        return r ? r : append_text(w, &to->arguments, tool->arguments);
+        if (r == 0) {
+                to->function |= openai_tool_is_function(tool);
+                r = append_text(w, &to->arguments, tool->arguments);
+        }
+        return r ? r : fold_tool_members(w, to, tool);
 }
 
 static int fold_text(

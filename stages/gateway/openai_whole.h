@@ -13,7 +13,7 @@
  * together by their index (id and name: the first that is given). Of members that millrace does not
  * know, at the top: the last counts; in a choice or a delta: arrays are joined, the members of
  * objects are folded one by one (their arrays and, in a delta, their strings joined), and of
- * everything else the last counts. So logprobs.content and logprobs.refusal come out whole.
+ * everything else the last counts; in a tool call as in a delta. So logprobs.content and logprobs.refusal come out whole.
  */
 #pragma once
 

@@ -75,6 +75,16 @@ static bool has_member(const struct openai_whole *w, uint32_t list, const char *
 
 /* ---- choices ---- */
 
+static void put_function(
+                struct json_buf *b, const struct openai_whole *w, const struct whole_tool *tool) {
+        json_put_text(b, ",\"type\":\"function\",\"function\":{\"name\":");
+        put_string(b, w, tool->name);
+        json_put_text(b, ",\"arguments\":");
+        put_string(b, w, tool->arguments);
+        put_members(b, w, tool->function_members, NULL);
+        json_put(b, "}", 1);
+}
+
 static void put_tools(struct json_buf *b, const struct openai_whole *w, uint32_t list) {
         json_put_text(b, ",\"tool_calls\":[");
         for (uint32_t at = list; at; at = w->tools[at - 1].next) {
@@ -82,20 +92,29 @@ static void put_tools(struct json_buf *b, const struct openai_whole *w, uint32_t
 
                 json_put_text(b, at == list ? "{\"id\":" : ",{\"id\":");
                 put_string(b, w, tool->id);
-                json_put_text(b, ",\"type\":\"function\",\"function\":{\"name\":");
-                put_string(b, w, tool->name);
-                json_put_text(b, ",\"arguments\":");
-                put_string(b, w, tool->arguments);
-                json_put_text(b, "}}");
+                if (tool->function)
+                        put_function(b, w, tool);
+                put_members(b, w, tool->members, NULL);
+                json_put(b, "}", 1);
         }
         json_put(b, "]", 1);
+}
+
+/* What only calls tools, refuses or speaks has no content. */
+static bool says_else(const struct openai_whole *w, const struct whole_choice *c) {
+        for (uint32_t at = c->message_members; at; at = w->members[at - 1].next) {
+                const struct whole_member *m = &w->members[at - 1];
+
+                if (m->fold == FOLD_OBJECT && (key_is(w, m, "function_call") || key_is(w, m, "audio")))
+                        return true;
+        }
+        return c->tools || c->has_refusal;
 }
 
 static void put_message(
                 struct json_buf *b, const struct openai_whole *w, const struct whole_choice *c) {
         json_put_text(b, ",\"message\":{\"role\":\"assistant\",\"content\":");
-        /* What only calls tools, or refuses, has no content. */
-        if (c->has_content || (!c->tools && !c->has_refusal))
+        if (c->has_content || !says_else(w, c))
                 put_string(b, w, c->content);
         else
                 json_put_text(b, "null");

@@ -103,20 +103,20 @@ static int emit(struct flight *f, uint16_t type, uint8_t flags) {
 
 /* ---- deltas --------------------------------------------------------------------------------- */
 
-/* A map of index, id, name, arguments: built as objects, packed once by the encoder. */
+/* A map of index, id, name, arguments, extra: built as objects, packed once by the encoder. */
 static void tool_set(struct inference *inf, const struct emit_delta *delta, msgpack_object *map,
-                msgpack_object_kv kv[4]) {
+                msgpack_object_kv kv[5]) {
         const struct {
                 const char *key;
                 struct mr_view text;
         } texts[] = {{"id", delta->tool->id}, {"name", delta->tool->name},
-                        {"arguments", delta->text}};
+                        {"arguments", delta->text}, {"extra", delta->tool->extra}};
         uint32_t n = 1;
 
         kv[0].key = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {5, "index"}};
         kv[0].val = (msgpack_object){
                         .type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = delta->tool->index};
-        for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t i = 0; i < 4; i++) {
                 if (texts[i].text.n == 0)
                         continue;
                 kv[n].key = (msgpack_object){.type = MSGPACK_OBJECT_STR,
@@ -154,7 +154,7 @@ static void origin_set(struct flight *f) {
 int emit_delta(struct flight *f, const struct emit_delta *delta) {
         struct inference *inf = f->inf;
         struct record *made = &inf->made;
-        msgpack_object_kv kv[4];
+        msgpack_object_kv kv[5];
         msgpack_object map;
         int r;
 

@@ -15,7 +15,7 @@
 #include "stages/common/record.h"
 
 #define EMIT_TEXT_MAX 8192u /* a quarter of the smallest ring takes it with its head */
-#define EMIT_EXTRA_MAX 4096u
+#define EMIT_NAME_MAX 1024u
 
 enum emit_error { EMIT_E_FULL = 1 };
 
@@ -24,7 +24,8 @@ struct inference;
 
 struct emit_tool {
         uint64_t index;
-        struct mr_view id, name; /* n 0: absent */
+        struct mr_view id, name; /* n 0: absent; EMIT_NAME_MAX */
+        struct mr_view extra;    /* a JSON object of members that nobody knows; n 0: none */
 };
 
 struct emit_delta {

@@ -5,7 +5,8 @@
  * Units   bytes, nanoseconds
  * Owner   struct inference owns the pool; a call belongs to its flight until it lets go
  * Errors  told to attempt.c
- * Limits  events of SSE_EVENT_BYTES_MAX, an error body of OPENAI_ERROR_BODY_MAX, an answer of
+ * Limits  members that nobody knows: a quarter of a record for each event, and for all that come
+ *         before the first part; more are left out. Events of SSE_EVENT_BYTES_MAX, an error body of OPENAI_ERROR_BODY_MAX, an answer of
  *         max_response_bytes; while the ring is full at most one of curl's buffers waits here
  *
  *   HEAD -(2xx, event stream)-> STREAM -([DONE], end with finish_reason)-> done
@@ -49,7 +50,9 @@ struct openai_call {
         struct openai_bytes rest; /* of curl's buffer, not looked at yet */
         uint32_t rest_at;
         struct openai_bytes whole;   /* of an answer or an error that is not a stream */
-        struct openai_bytes extra;   /* members that came before the first part */
+        struct openai_bytes extra;   /* members that came before the first part: a length, then they */
+        uint32_t extra_at;           /* how far those are out */
+        uint32_t extra_last;         /* where the last of them begin */
         struct openai_bytes details; /* usage beyond the three numbers, for DONE */
 
         bool ended; /* the response is over, as `code` says */

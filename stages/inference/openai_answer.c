@@ -84,26 +84,35 @@ static uint32_t extra_max(const struct openai_call *call) {
         return call->f->inf->tx->map.geo.max_rec / 4;
 }
 
-/* Members that millrace does not know: those of this chunk, or those that came before the first
- * part. */
+/* Members that millrace does not know. */
 static struct mr_view extra_of(const struct openai_call *call, const struct chunk *chunk) {
-        if (call->extra_out)
+        if (call->extra_out || chunk->extra.n > extra_max(call))
                 return (struct mr_view){NULL, 0};
-        if (chunk->extra.n)
-                return chunk->extra.n <= extra_max(call)
-                                       ? (struct mr_view){chunk->extra.p, chunk->extra.n}
-                                       : (struct mr_view){NULL, 0};
-        return (struct mr_view){call->extra.p, call->extra.n};
+        return (struct mr_view){chunk->extra.p, chunk->extra.n};
+}
+
+/* The call's own go with its first piece, where there is room beside the chunk's. */
+static struct emit_tool tool_of(const struct openai_call *call, const struct chunk_part *part,
+                struct mr_view extra) {
+        struct emit_tool tool = {.index = part->tool_index};
+
+        if (call->part_at > 0)
+                return tool;
+        tool.id = (struct mr_view){part->tool_id.p, part->tool_id.n};
+        tool.name = (struct mr_view){part->tool_name.p, part->tool_name.n};
+        if (part->tool_extra.n <= extra_max(call) - extra.n && is_utf8(part->tool_extra))
+                tool.extra = (struct mr_view){part->tool_extra.p, part->tool_extra.n};
+        return tool;
 }
 
 /* One record of a part: its text from part_at on, as much as fits one. */
 static int emit_piece(struct openai_call *call, const struct chunk *chunk,
                 const struct chunk_part *part) {
         struct mr_view rest = {part->text.p + call->part_at, part->text.n - call->part_at};
-        struct emit_tool tool = {.index = part->tool_index};
         struct emit_delta delta = {.choice = part->choice,
                         .kind = kind_of(part->kind),
                         .extra = extra_of(call, chunk)};
+        struct emit_tool tool = tool_of(call, part, delta.extra);
         int r;
 
         delta.text = (struct mr_view){rest.p,
@@ -112,18 +121,12 @@ static int emit_piece(struct openai_call *call, const struct chunk *chunk,
         if (delta.text.n == 0 && rest.n)
                 delta.text.n = rest.n < EMIT_TEXT_MAX ? rest.n
                                                       : EMIT_TEXT_MAX; /* no text at all: bytes */
-        if (part->kind == CHUNK_TOOL) {
+        if (part->kind == CHUNK_TOOL)
                 delta.tool = &tool;
-                if (call->part_at == 0) {
-                        tool.id = (struct mr_view){part->tool_id.p, part->tool_id.n};
-                        tool.name = (struct mr_view){part->tool_name.p, part->tool_name.n};
-                }
-        }
         r = emit_delta(call->f, &delta);
         if (r)
                 return r;
         call->extra_out = true;
-        call->extra.n = 0;
         call->part_at += delta.text.n;
         return 0;
 }
@@ -155,17 +158,47 @@ static enum openai_step emit_parts(struct openai_call *call, const struct chunk 
         return OPENAI_ON;
 }
 
-/* A chunk without parts: its members go out alone once the answer has begun; before that they wait
- * for the first part, and the newest of them count. */
+/* Members that came before there was anything to say: until then another worker may still answer.
+ * What the first part's own chunk says again is said there. */
+static enum openai_step emit_held(struct openai_call *call, const struct chunk *chunk) {
+        while (call->extra_at < call->extra.n) {
+                struct mr_view members;
+
+                memcpy(&members.n, call->extra.p + call->extra_at, sizeof(members.n));
+                members.p = call->extra.p + call->extra_at + sizeof(members.n);
+                if ((members.n != chunk->extra.n ||
+                                    memcmp(members.p, chunk->extra.p, members.n) != 0) &&
+                                emit_delta(call->f, &(struct emit_delta){.extra = members}))
+                        return OPENAI_WAIT;
+                call->extra_at += (uint32_t)sizeof(members.n) + members.n;
+        }
+        call->extra.n = call->extra_at = call->extra_last = 0;
+        return OPENAI_ON;
+}
+
+/* Those that say the same as the ones before are kept once. */
+static enum openai_step hold_members(struct openai_call *call, const struct chunk *chunk) {
+        struct openai_bytes *held = &call->extra;
+        uint32_t head = sizeof(chunk->extra.n), last = call->extra_last;
+
+        if (held->n + head + chunk->extra.n > extra_max(call))
+                return OPENAI_ON;
+        if (held->n - last == head + chunk->extra.n &&
+                        memcmp(held->p + last + head, chunk->extra.p, chunk->extra.n) == 0)
+                return OPENAI_ON;
+        call->extra_last = held->n;
+        if (openai_bytes_add(held, (const char *)&chunk->extra.n, head) ||
+                        openai_bytes_add(held, chunk->extra.p, chunk->extra.n))
+                return fail_stream(call, "out of memory");
+        return OPENAI_ON;
+}
+
+/* A chunk without parts: its members go out alone once the answer has begun, or ends. */
 static enum openai_step emit_members(struct openai_call *call, const struct chunk *chunk) {
         if (chunk->extra.n == 0 || chunk->extra.n > extra_max(call))
                 return OPENAI_ON;
-        if (!flight_has_begun(call->f)) {
-                call->extra.n = 0;
-                return openai_bytes_add(&call->extra, chunk->extra.p, chunk->extra.n)
-                                       ? fail_stream(call, "out of memory")
-                                       : OPENAI_ON;
-        }
+        if (!flight_has_begun(call->f) && !chunk->finished)
+                return hold_members(call, chunk);
         if (over_limit(call, chunk->extra.n))
                 return OPENAI_OVER;
         if (emit_delta(call->f, &(struct emit_delta){.extra = {chunk->extra.p, chunk->extra.n}}))
@@ -219,6 +252,24 @@ static bool make_sound(struct chunk *chunk) {
         return is_utf8(chunk->finish_reason);
 }
 
+static bool names_fit(const struct chunk *chunk) {
+        for (uint32_t i = 0; i < chunk->n_parts; i++)
+                if (chunk->parts[i].tool_id.n > EMIT_NAME_MAX ||
+                                chunk->parts[i].tool_name.n > EMIT_NAME_MAX)
+                        return false;
+        return true;
+}
+
+/* All that the chunk has to say, from where it stopped. */
+static enum openai_step emit_chunk(struct openai_call *call, const struct chunk *chunk) {
+        if (chunk->n_parts || chunk->finished) {
+                enum openai_step step = emit_held(call, chunk);
+                if (step != OPENAI_ON)
+                        return step;
+        }
+        return chunk->n_parts ? emit_parts(call, chunk) : emit_members(call, chunk);
+}
+
 enum openai_step openai_event(struct openai_call *call) {
         const struct sse_event *event = &call->event;
         struct chunk chunk;
@@ -241,7 +292,9 @@ enum openai_step openai_event(struct openai_call *call) {
                 return fail_said(call, &chunk.failure);
         if (!make_sound(&chunk))
                 return fail_stream(call, "its answer has an event that is not UTF-8");
-        step = chunk.n_parts ? emit_parts(call, &chunk) : emit_members(call, &chunk);
+        if (!names_fit(&chunk))
+                return fail_stream(call, "a call of a function has too long a name or id");
+        step = emit_chunk(call, &chunk);
         if (step == OPENAI_WAIT) {
                 call->waits = true;
                 flight_wait(call->f);

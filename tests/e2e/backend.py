@@ -351,6 +351,43 @@ def extras(x):
     return x.done()
 
 
+PROMPT_FILTER = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
+
+
+def vendor(x):
+    """As several vendors write: members of their own everywhere, null ones too, some before the first word."""
+    fingerprint = {"system_fingerprint": "fp_1", "service_tier": None}
+    x.head()
+    x.data({"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": PROMPT_FILTER})
+    x.delta({"role": "assistant", "content": "", "refusal": None}, choice={"logprobs": None}, **fingerprint)
+    x.delta({"content": "a", "annotations": [], "audio": None}, choice={"logprobs": None, "native": None}, **fingerprint)
+    x.delta({"tool_calls": [
+        {"index": 0, "id": "call_0", "type": "function", "function": {"name": "f", "arguments": "", "strict": None},
+         "extra_content": {"google": {"thought_signature": "c2ln"}}},
+        {"index": 1, "id": "call_1", "type": "function", "function": {"name": "g", "arguments": "{}"},
+         "thought_signature": "x"}]}, provider="here", **fingerprint)
+    x.delta({"tool_calls": [{"index": 0, "function": {"arguments": "[]"}, "late": 1.50}]}, **fingerprint)
+    x.delta({}, "tool_calls", choice={"content_filter_results": {}}, **fingerprint)
+    x.data({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16, "cost": 0.10,
+                                     "completion_tokens_details": {"reasoning_tokens": 0}}})
+    return x.done()
+
+
+def filtered(x):
+    """Not a word, but why."""
+    x.head()
+    x.data({"choices": [], "prompt_filter_results": PROMPT_FILTER})
+    x.delta({}, "content_filter", choice={"content_filter_results": {"hate": {"filtered": True}}})
+    return x.done()
+
+
+def long_name(x):
+    x.head()
+    x.delta({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f" * 500000, "arguments": "{}"}}]})
+    x.delta({}, "tool_calls")
+    return x.done()
+
+
 def details(x):
     x.head()
     x.words()
@@ -487,7 +524,7 @@ def endless_event(x):
 SCENARIOS = {f.__name__: f for f in (
     normal, gaps, together, stall_before, stall_head, stall_after_one, stall_pinging, refuse, close_at_once, reset, cut, garbage,
     garbage_events, html, http_400, http_400_context, http_401, http_404, http_429, http_429_quota, http_500, http_500_key, http_503,
-    redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, details, tools, reasoning,
+    redirect, flaky, no_done, no_finish, no_usage, stays_open, odd_bytes, llama, extras, vendor, filtered, long_name, details, tools, reasoning,
     choices, told, error_first, error_middle, error_refused, error_event, error_after_done, double_finish, whole, long, big_event,
     endless_event)}
 

@@ -108,6 +108,7 @@ def test_a_client_that_leaves_closes_the_backends_connection(daemon, backend):
     ("garbage", "upstream_error", 502),
     ("garbage_events", "upstream_error", 502),
     ("html", "upstream_error", 502),
+    ("long_name", "upstream_error", 502),
     ("no_finish", "upstream_error", 502),
     ("error_middle", "upstream_error", 502),
     ("redirect", "upstream_error", 502),

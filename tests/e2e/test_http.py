@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from backend import Backend
+from backend import PROMPT_FILTER, Backend
 from conftest import DEADLINE, echo, wait_for
 
 PATIENT = {"connect_ms": 60000, "first_token_ms": 60000, "idle_ms": 60000, "total_ms": 60000}
@@ -184,6 +184,47 @@ def test_c25_errors_keep_their_class_and_are_a_status_before_the_first_token(
     assert (got, error["code"], headers["x-should-retry"], error["param"]) == (status, code, retry, param), text
     if scenario == "http_429":
         assert headers["Retry-After"] == "7" and headers["retry-after-ms"] == "7000"
+
+
+def without(value, *names):
+    return {k: v for k, v in value.items() if k not in names}
+
+
+def test_members_that_millrace_does_not_know_come_through_where_they_stood(daemon, backend):
+    """Null ones too, those before the first word, and those of tool calls."""
+    d = behind(daemon, backend)
+    chunks = [json.loads(e) for e in events(ask(d, body("x @vendor", stream=True))[2])[:-1]]
+    fingerprint = {"system_fingerprint": "fp_1", "service_tier": None}
+    ours = ("id", "object", "created", "model", "choices")
+    assert [without(c, *ours) for c in chunks] == [
+        {}, {"prompt_filter_results": PROMPT_FILTER}, fingerprint, fingerprint, {"provider": "here", **fingerprint}, {},
+        fingerprint, fingerprint, {}]
+    choices = [c["choices"][0] for c in chunks]
+    assert choices[3] == {"index": 0, "delta": {"content": "a", "annotations": [], "audio": None}, "logprobs": None,
+                          "native": None, "finish_reason": None}
+    calls = [c["delta"]["tool_calls"] for c in choices[4:7]]
+    assert calls == [
+        [{"index": 0, "id": "call_0", "type": "function", "function": {"name": "f", "arguments": "", "strict": None},
+          "extra_content": {"google": {"thought_signature": "c2ln"}}}],
+        [{"index": 1, "id": "call_1", "type": "function", "function": {"name": "g", "arguments": "{}"},
+          "thought_signature": "x"}],
+        [{"index": 0, "function": {"arguments": "[]"}, "late": 1.5}]]
+    assert choices[7]["content_filter_results"] == {} and choices[8]["finish_reason"] == "tool_calls"
+    whole = json.loads(ask(d, body("x @vendor"))[2])
+    assert whole["usage"]["cost"] == 0.1 and whole["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+    assert without(whole, *ours, "usage") == {"prompt_filter_results": PROMPT_FILTER, "provider": "here", **fingerprint}
+    message = whole["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "a", "refusal": None, "annotations": [], "audio": None,
+                       "tool_calls": [{**without(calls[0][0], "index"), "late": 1.5,
+                                       "function": {"name": "f", "arguments": "[]", "strict": None}},
+                                      without(calls[1][0], "index")]}
+    told = [e["tool"] for e in d.client().submit("native", prompt="x @vendor", rag=False) if e.get("tool")]
+    assert json.loads(told[0]["extra"]) == {"extra_content": {"google": {"thought_signature": "c2ln"}},
+                                            "function": {"strict": None}}
+    assert told[2] == {"index": 0, "arguments": "[]", "extra": '{"late":1.5}'}
+    whole = json.loads(ask(d, body("x @filtered"))[2])
+    assert whole["prompt_filter_results"] == PROMPT_FILTER
+    assert whole["choices"][0]["content_filter_results"] == {"hate": {"filtered": True}}
 
 
 def test_c25_a_refusal_in_mid_stream_keeps_the_backends_code_and_param(daemon, backend):

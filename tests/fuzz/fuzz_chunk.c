@@ -45,9 +45,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 abort();
         if (size > 1 << 20 || chunk_parse(parser, (const char *)data, (uint32_t)size, false, &chunk) != 0)
                 return 0;
-        for (uint32_t i = 0; i < chunk.n_parts; i++)
+        for (uint32_t i = 0; i < chunk.n_parts; i++) {
+                struct chunk_str tool = chunk.parts[i].tool_extra;
+
                 sink = sink + touch(chunk.parts[i].text) + touch(chunk.parts[i].tool_id) +
                        touch(chunk.parts[i].tool_name);
+                if (tool.n > 0)
+                        check_extra((struct chunk_str){tool.p + 1, tool.n - 2});
+        }
         sink = sink + touch(chunk.finish_reason) + touch(chunk.usage.raw) +
                touch(chunk.failure.message) + touch(chunk.failure.type) + touch(chunk.failure.code);
         (void)sink;

@@ -42,8 +42,8 @@ static msgpack_object text_object(const uint8_t *p, uint32_t n) {
 
 /* The record of one item; `map` and `kv` hold its tool call. */
 static struct record record_of(const uint8_t item[4], const uint8_t *p, uint32_t n,
-                msgpack_object *map, msgpack_object_kv kv[4]) {
-        static const char *const keys[] = {"index", "id", "name", "arguments"};
+                msgpack_object *map, msgpack_object_kv kv[5]) {
+        static const char *const keys[] = {"index", "id", "name", "arguments", "extra"};
         struct record r = {.has = HAS(choice), .choice = item[1]};
         enum kind kind = (enum kind)(item[0] % KINDS_N);
         struct mr_view bytes = {(const char *)p, n};
@@ -66,7 +66,7 @@ static struct record record_of(const uint8_t item[4], const uint8_t *p, uint32_t
                 r.extra = bytes;
         }
         if (kind == KIND_CALL) {
-                for (uint32_t i = 0; i < 4; i++) {
+                for (uint32_t i = 0; i < 5; i++) {
                         kv[i].key = text_object(
                                         (const uint8_t *)keys[i], (uint32_t)strlen(keys[i]));
                         kv[i].val = text_object(p, item[0] & 64 ? n : 0);
@@ -74,7 +74,8 @@ static struct record record_of(const uint8_t item[4], const uint8_t *p, uint32_t
                 kv[0].val = (msgpack_object){
                                 .type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = item[0] / 8};
                 kv[3].val = text_object(p, n);
-                *map = (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {4, kv}};
+                kv[4].val = text_object(p, item[0] & 32 ? n : 0);
+                *map = (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {5, kv}};
                 r.has |= HAS(tool);
                 r.tool = map;
         }
@@ -117,7 +118,7 @@ static void answer_check(enum openai_kind kind, const uint8_t *data, size_t size
         struct record r = {0};
         struct openai_whole *w;
         msgpack_object map;
-        msgpack_object_kv kv[4];
+        msgpack_object_kv kv[5];
         int e = 0;
 
         if (openai_whole_new(&w, size, 2 * size) < 0)
@@ -165,7 +166,7 @@ static void responses_check(const uint8_t *data, size_t size) {
         struct responses *all;
         struct json_buf b;
         msgpack_object map;
-        msgpack_object_kv kv[4];
+        msgpack_object_kv kv[5];
         int e = 0;
 
         if (responses_new(&all, 4 * size) < 0)

@@ -4,54 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <yajl/yajl_parse.h>
-
-#include "stages/engines/sse/json_pool.h"
+#include "stages/engines/sse/chunk_own.h"
 
 #define PARTS_FIRST 8u
-
-/* Where the parser stands. OTHER: inside a value that millrace does not know. */
-enum place {
-        AT_NOTHING,
-        AT_TOP,
-        AT_CHOICES,
-        AT_CHOICE,
-        AT_DELTA,
-        AT_TOOLS,
-        AT_TOOL,
-        AT_FUNCTION,
-        AT_USAGE,
-        AT_ERROR,
-        AT_OTHER,
-        PLACES_N
-};
-
-enum member {
-        M_UNKNOWN,
-        M_IGNORED,
-        M_CHOICES,
-        M_USAGE,
-        M_ERROR,
-        M_INDEX,
-        M_DELTA,
-        M_FINISH,
-        M_CONTENT,
-        M_REASONING,
-        M_REFUSAL,
-        M_TOOLS,
-        M_ID,
-        M_FUNCTION,
-        M_NAME,
-        M_ARGUMENTS,
-        M_PROMPT,
-        M_COMPLETION,
-        M_TOTAL,
-        M_MESSAGE,
-        M_TYPE,
-        M_CODE,
-        M_PARAM,
-        M_DETAIL
-};
 
 static const struct {
         enum place place;
@@ -61,7 +16,7 @@ static const struct {
                 {AT_TOP, M_CHOICES, "choices"},
                 {AT_TOP, M_USAGE, "usage"},
                 {AT_TOP, M_IGNORED, "id"},
-                {AT_TOP, M_IGNORED, "object"},
+                {AT_TOP, M_OBJECT, "object"},
                 {AT_TOP, M_IGNORED, "created"},
                 {AT_TOP, M_IGNORED, "model"},
                 {AT_TOP, M_IGNORED, "obfuscation"},
@@ -72,6 +27,7 @@ static const struct {
                 {AT_CHOICE, M_DELTA, "delta"},
                 {AT_CHOICE, M_INDEX, "index"},
                 {AT_CHOICE, M_FINISH, "finish_reason"},
+                {AT_CHOICE, M_NULLABLE, "logprobs"},
                 {AT_CHOICE, M_DELTA, "message"},
                 {AT_CHOICE, M_CONTENT, "text"},
                 {AT_DELTA, M_CONTENT, "content"},
@@ -82,6 +38,7 @@ static const struct {
                 {AT_DELTA, M_TOOLS, "tool_calls"},
                 {AT_TOOL, M_INDEX, "index"},
                 {AT_TOOL, M_ID, "id"},
+                {AT_TOOL, M_KIND, "type"},
                 {AT_TOOL, M_FUNCTION, "function"},
                 {AT_FUNCTION, M_NAME, "name"},
                 {AT_FUNCTION, M_ARGUMENTS, "arguments"},
@@ -94,64 +51,6 @@ static const struct {
                 {AT_ERROR, M_PARAM, "param"},
 };
 
-struct span {
-        uint32_t from, to;
-        enum place place;
-};
-
-struct chunk_parser {
-        yajl_handle handle;
-        const char *json;
-        uint32_t json_len;
-        uint32_t last_end; /* offset behind the token before this one */
-        struct chunk out;
-        enum place stack[CHUNK_DEPTH_MAX + 1];
-        enum member member[CHUNK_DEPTH_MAX + 1]; /* of the object on that level */
-        uint32_t key_at[CHUNK_DEPTH_MAX + 1];
-        uint32_t value_at[CHUNK_DEPTH_MAX + 1]; /* where the container on that level began */
-        uint32_t depth;
-        bool out_of_memory;
-        bool top_is_object;
-        bool legacy; /* a choice's "text" is its text */
-
-        struct chunk_part *parts;
-        uint32_t parts_cap;
-        char *text; /* decoded strings: never longer than the JSON, so it never moves */
-        uint32_t text_len, text_cap;
-
-        uint32_t choice, choice_part; /* of the choice at hand */
-        struct chunk_str choice_finish;
-        uint32_t n_tools;
-        struct chunk_part tool;
-        struct span spans[CHUNK_EXTRAS_MAX];
-        uint32_t n_spans, choice_span; /* first span of the choice at hand */
-        char *extra;                   /* built members */
-        uint32_t extra_len, extra_cap;
-        uint32_t n_extra_choices;
-
-        struct json_pool pool; /* so that a chunk costs no allocation */
-};
-
-/* ---- memory --------------------------------------------------------------------------------- */
-
-static bool grow(char **at, uint32_t *cap, uint64_t need) {
-        uint64_t to = *cap ? *cap : 1024;
-        char *bigger;
-
-        if (need <= *cap)
-                return true;
-        while (to < need)
-                to *= 2;
-        if (to > UINT32_MAX)
-                return false;
-        bigger = realloc(*at, to);
-        if (!bigger)
-                return false;
-        *at = bigger;
-        *cap = (uint32_t)to;
-        return true;
-}
-
 /* Keeps a decoded string; chunk_parse() made room for all of them. */
 static struct chunk_str keep(struct chunk_parser *p, const unsigned char *s, size_t n) {
         char *at = p->text + p->text_len;
@@ -160,85 +59,6 @@ static struct chunk_str keep(struct chunk_parser *p, const unsigned char *s, siz
                 memcpy(at, s, n);
         p->text_len += (uint32_t)n;
         return (struct chunk_str){at, (uint32_t)n};
-}
-
-/* ---- unknown members ------------------------------------------------------------------------ */
-
-static void span_add(struct chunk_parser *p, enum place place, uint32_t from, uint32_t to) {
-        if (p->n_spans < CHUNK_EXTRAS_MAX)
-                p->spans[p->n_spans++] = (struct span){from, to, place};
-}
-
-static void extra_put(struct chunk_parser *p, const char *s, uint32_t n) {
-        if (!grow(&p->extra, &p->extra_cap, (uint64_t)p->extra_len + n)) {
-                p->out_of_memory = true;
-                return;
-        }
-        memcpy(p->extra + p->extra_len, s, n);
-        p->extra_len += n;
-}
-
-static void extra_text(struct chunk_parser *p, const char *s) {
-        extra_put(p, s, (uint32_t)strlen(s));
-}
-
-/* The spans of one place from `first` on, each after a comma when `comma`. */
-static uint32_t extra_spans(struct chunk_parser *p, enum place place, uint32_t first, bool comma) {
-        uint32_t n = 0;
-
-        for (uint32_t i = first; i < p->n_spans; i++) {
-                if (p->spans[i].place != place)
-                        continue;
-                if (comma || n)
-                        extra_text(p, ",");
-                extra_put(p, p->json + p->spans[i].from, p->spans[i].to - p->spans[i].from);
-                n++;
-        }
-        return n;
-}
-
-static bool has_spans(const struct chunk_parser *p, enum place place, uint32_t first) {
-        for (uint32_t i = first; i < p->n_spans; i++)
-                if (p->spans[i].place == place)
-                        return true;
-        return false;
-}
-
-/* Nothing in it that JSON would escape. */
-static bool is_plain(struct chunk_str s) {
-        for (uint32_t i = 0; i < s.n; i++)
-                if ((uint8_t)s.p[i] < 0x20 || s.p[i] == '"' || s.p[i] == '\\')
-                        return false;
-        return true;
-}
-
-/* The choice is over: its unknown members become an element of "choices" in extra. */
-static void extra_choice(struct chunk_parser *p) {
-        static const char digits[] = "0123456789";
-        bool finish = p->choice != 0 && p->choice_finish.p && is_plain(p->choice_finish);
-        char index[10];
-        uint32_t n = sizeof(index), v = p->choice;
-
-        if (p->n_spans == p->choice_span && !finish)
-                return;
-        do
-                index[--n] = digits[v % 10];
-        while ((v /= 10) != 0);
-        extra_text(p, p->n_extra_choices++ ? ",{\"index\":" : "\"choices\":[{\"index\":");
-        extra_put(p, index + n, (uint32_t)sizeof(index) - n);
-        extra_spans(p, AT_CHOICE, p->choice_span, true);
-        if (finish) {
-                extra_text(p, ",\"finish_reason\":\"");
-                extra_put(p, p->choice_finish.p, p->choice_finish.n);
-                extra_text(p, "\"");
-        }
-        if (has_spans(p, AT_DELTA, p->choice_span)) {
-                extra_text(p, ",\"delta\":{");
-                extra_spans(p, AT_DELTA, p->choice_span, false);
-                extra_text(p, "}");
-        }
-        extra_text(p, "}");
-        p->n_spans = p->choice_span;
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */
@@ -262,6 +82,14 @@ static void text_add(struct chunk_parser *p, enum chunk_kind kind, struct chunk_
                 part_add(p, &(struct chunk_part){.kind = kind, .choice = p->choice, .text = text});
 }
 
+/* Some backends say it under both names. */
+static void reasoning_add(struct chunk_parser *p, struct chunk_str text) {
+        for (uint32_t i = p->choice_part; i < p->out.n_parts; i++)
+                if (p->parts[i].kind == CHUNK_REASONING)
+                        return;
+        text_add(p, CHUNK_REASONING, text);
+}
+
 static void choice_end(struct chunk_parser *p) {
         /* "index" may come after "delta". */
         for (uint32_t i = p->choice_part; i < p->out.n_parts; i++)
@@ -271,7 +99,7 @@ static void choice_end(struct chunk_parser *p) {
                 if (p->choice == 0)
                         p->out.finish_reason = p->choice_finish;
         }
-        extra_choice(p);
+        chunk_extra_choice(p);
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
@@ -285,7 +113,14 @@ static enum member member_of(enum place place, const char *name, size_t n) {
 }
 
 static bool place_keeps_extras(enum place place) {
-        return place == AT_TOP || place == AT_CHOICE || place == AT_DELTA;
+        return place == AT_TOP || place == AT_CHOICE || place == AT_DELTA || place == AT_TOOL ||
+               place == AT_FUNCTION;
+}
+
+/* What a bare error line says at the top is nothing that an answer has. */
+static bool is_unknown(enum place place, enum member member, bool null) {
+        return member == M_UNKNOWN || (member == M_NULLABLE && !null) ||
+               (place == AT_TOP && (member == M_MESSAGE || member == M_TYPE || member == M_CODE));
 }
 
 /* A value ended at `end`: an unknown member of a known place is kept as its bytes. */
@@ -293,8 +128,8 @@ static void value_end(struct chunk_parser *p, bool null) {
         enum place place = p->stack[p->depth];
         uint32_t end = (uint32_t)yajl_get_bytes_consumed(p->handle);
 
-        if (place_keeps_extras(place) && p->member[p->depth] == M_UNKNOWN && !null)
-                span_add(p, place, p->key_at[p->depth], end);
+        if (place_keeps_extras(place) && is_unknown(place, p->member[p->depth], null))
+                chunk_extra_add(p, place, p->key_at[p->depth], end);
         if (place == AT_USAGE && p->member[p->depth] == M_DETAIL && !null)
                 p->out.usage.details = true;
         p->last_end = end;
@@ -328,7 +163,7 @@ static void on_text(
         if ((place == AT_DELTA || place == AT_CHOICE) && member == M_CONTENT)
                 text_add(p, CHUNK_TEXT, s);
         else if (place == AT_DELTA && member == M_REASONING)
-                text_add(p, CHUNK_REASONING, s);
+                reasoning_add(p, s);
         else if (place == AT_DELTA && member == M_REFUSAL)
                 text_add(p, CHUNK_REFUSAL, s);
         else if (place == AT_CHOICE && member == M_FINISH)
@@ -344,6 +179,8 @@ static void on_text(
         else if (place == AT_TOP && member == M_ERROR) {
                 p->out.failure.has = true;
                 p->out.failure.message = s;
+        } else if (place == AT_TOP && member == M_OBJECT) {
+                p->says_error = s.n == 5 && memcmp(s.p, "error", 5) == 0;
         } else if (place == AT_TOP && !p->out.failure.has && member >= M_MESSAGE &&
                         member <= M_CODE) {
                 p->out.failure.bare = true;
@@ -362,6 +199,8 @@ static uint64_t to_u64(const char *s, size_t n) {
 static int on_string(void *ctx, const unsigned char *s, size_t n) {
         struct chunk_parser *p = ctx;
 
+        if (p->member[p->depth] == M_KIND && (n != 8 || memcmp(s, "function", 8) != 0))
+                p->member[p->depth] = M_UNKNOWN;
         on_text(p, p->stack[p->depth], p->member[p->depth], keep(p, s, n));
         value_end(p, false);
         return 1;
@@ -469,8 +308,10 @@ static int container_start(struct chunk_parser *p, bool object) {
         }
         if (place == AT_TOOLS)
                 p->n_tools = 0;
-        if (place == AT_TOOL)
+        if (place == AT_TOOL) {
                 p->tool = (struct chunk_part){.kind = CHUNK_TOOL, .tool_index = p->n_tools++};
+                p->tool_span = p->n_spans;
+        }
         return 1;
 }
 
@@ -482,8 +323,10 @@ static int container_end(void *ctx) {
 
         if (place == AT_CHOICE)
                 choice_end(p);
-        if (place == AT_TOOL)
+        if (place == AT_TOOL) {
+                chunk_extra_tool(p);
                 part_add(p, &p->tool);
+        }
         if (place == AT_USAGE) {
                 p->out.usage.has = true;
                 p->out.usage.raw = (struct chunk_str){p->json + from, end - from};
@@ -544,20 +387,12 @@ static void parse_begin(struct chunk_parser *p, const char *json, uint32_t n) {
         p->depth = 0;
         p->out_of_memory = false;
         p->top_is_object = false;
+        p->says_error = false;
         p->text_len = 0;
         p->n_spans = 0;
         p->extra_len = 0;
         p->n_extra_choices = 0;
         json_pool_reset(&p->pool);
-}
-
-/* The chunk's own unknown members come after those of its choices, which are in `extra` already. */
-static void extra_finish(struct chunk_parser *p) {
-        if (p->n_extra_choices)
-                extra_text(p, "]");
-        extra_spans(p, AT_TOP, 0, p->n_extra_choices != 0);
-        if (p->extra_len)
-                p->out.extra = (struct chunk_str){p->extra, p->extra_len};
 }
 
 int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, bool legacy,
@@ -567,7 +402,7 @@ int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, bool legac
 
         parse_begin(p, json, n);
         p->legacy = legacy;
-        if (!grow(&p->text, &p->text_cap, (uint64_t)n + 1))
+        if (!chunk_grow(&p->text, &p->text_cap, 2 * (uint64_t)n + 1))
                 return -ENOMEM;
         p->handle = yajl_alloc(&callbacks, &funcs, p);
         if (!p->handle)
@@ -580,11 +415,12 @@ int chunk_parse(struct chunk_parser *p, const char *json, uint32_t n, bool legac
         yajl_free(p->handle);
         p->handle = NULL;
         if (status == yajl_status_ok)
-                extra_finish(p);
+                chunk_extra_end(p);
         if (p->out_of_memory)
                 return -ENOMEM;
         if (status != yajl_status_ok || !p->top_is_object)
                 return -EPROTO;
+        p->out.failure.has |= p->out.failure.bare && p->says_error;
         p->out.parts = p->parts;
         *ret = p->out;
         return 0;

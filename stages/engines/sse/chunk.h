@@ -10,12 +10,14 @@
  * unknown members a chunk (more are left out)
  *
  * What backends write differs (wire.md calls for all of it): content null or "" first, `reasoning`
- * and `reasoning_content`, usage absent or null, choices empty, integer or string error codes, a
- * whole `message` instead of a `delta` when a backend does not stream. Null members count as
- * absent.
+ * and `reasoning_content` (both at once: the first counts), usage absent or null, choices empty,
+ * integer or string error codes, a whole `message` instead of a `delta` when a backend does not
+ * stream. Null counts as absent in members that are known, and in a choice's `logprobs`.
  *
  * `extra` holds the unknown members where the chunk had them, as the inside of a JSON object:
  * "choices":[{"index":0,"stop_reason":7,"delta":{"token_id":5}}],"timings":{…}; bytes untouched.
+ * Those of a tool call are an object of their own: {"extra_content":{…},"function":{"x":1}}. A call
+ * of another type than `function` has all that it is there.
  */
 #pragma once
 
@@ -38,6 +40,7 @@ struct chunk_part {
         struct chunk_str text; /* of a tool call: a piece of its arguments */
         uint32_t tool_index;
         struct chunk_str tool_id, tool_name;
+        struct chunk_str tool_extra; /* a JSON object; n 0: none */
 };
 
 struct chunk_usage {
@@ -48,7 +51,7 @@ struct chunk_usage {
 };
 
 struct chunk_failure {
-        bool has;  /* a top-level "error" that is not null */
+        bool has;  /* a top-level "error" that is not null, or "object":"error" */
         bool bare; /* message and code stood at the top level, as in a bare error line */
         struct chunk_str message, type, param, code; /* code as text, whatever it was */
 };

@@ -89,6 +89,11 @@ START_TEST(reasoning_under_both_its_names_and_refusal) {
         ck_assert_int_eq(chunk.parts[0].kind, CHUNK_REASONING);
         ck_assert_int_eq(parse("{\"choices\":[{\"delta\":{\"reasoning\":\"b\"}}]}", &chunk), 0);
         ck_assert_int_eq(chunk.parts[0].kind, CHUNK_REASONING);
+        ck_assert_int_eq(parse("{\"choices\":[{\"delta\":{\"reasoning\":\"c\",\"reasoning_content\":"
+                               "\"c\"}}]}",
+                                         &chunk),
+                        0);
+        ck_assert_uint_eq(chunk.n_parts, 1);
         ck_assert_int_eq(parse("{\"choices\":[{\"delta\":{\"refusal\":\"no\"}}]}", &chunk), 0);
         ck_assert_int_eq(chunk.parts[0].kind, CHUNK_REFUSAL);
 }
@@ -191,10 +196,61 @@ START_TEST(unknown_members_come_back_where_they_were_byte_for_byte) {
                         0);
         ck_assert_msg(is(chunk.extra, "\"choices\":[{\"index\":0,\"stop_reason\": "
                                       "7,\"delta\":{\"token\\u0049d\":5.50}}],"
-                                      "\"timings\" : {\"a\": [1, 2 ]},\"ok\" :true"),
+                                      "\"timings\" : {\"a\": [1, 2 ]},\"null\":null,"
+                                      "\"ok\" :true"),
                         "%.*s", (int)chunk.extra.n, chunk.extra.p);
         ck_assert_int_eq(parse("{\"system_fingerprint\":\"fp\",\"choices\":[]}", &chunk), 0);
         ck_assert(is(chunk.extra, "\"system_fingerprint\":\"fp\""));
+}
+END_TEST
+
+START_TEST(null_counts_as_absent_only_in_members_that_are_known) {
+        struct chunk chunk;
+
+        ck_assert_int_eq(parse("{\"usage\":null,\"system_fingerprint\":null,\"choices\":[{\"index\":0,"
+                               "\"delta\":{\"role\":null,\"content\":null,\"refusal\":null,\"tool_calls\":"
+                               "null,\"function_call\":null},\"logprobs\":null,\"finish_reason\":null}]}",
+                                         &chunk),
+                        0);
+        ck_assert_uint_eq(chunk.n_parts, 0);
+        ck_assert_msg(is(chunk.extra, "\"choices\":[{\"index\":0,\"delta\":{\"function_call\":null}}],"
+                                      "\"system_fingerprint\":null"),
+                        "%.*s", (int)chunk.extra.n, chunk.extra.p);
+        ck_assert_int_eq(parse("{\"choices\":[{\"logprobs\":{\"content\":null}}]}", &chunk), 0);
+        ck_assert(is(chunk.extra,
+                        "\"choices\":[{\"index\":0,\"logprobs\":{\"content\":null}}]"));
+}
+END_TEST
+
+START_TEST(unknown_members_of_calls_are_objects_of_their_own) {
+        struct chunk chunk;
+
+        ck_assert_int_eq(parse("{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":"
+                               "\"a\",\"type\":\"function\",\"x\": [1 ],\"function\":{\"y\\u0041\" :null,"
+                               "\"name\":\"f\",\"arguments\":\"\"},\"z\":1.50},{\"index\":1,\"type\":null,"
+                               "\"function\":{\"arguments\":\"x\"}},{\"index\":2,\"type\":\"custom\"}],"
+                               "\"w\":2}}]}",
+                                         &chunk),
+                        0);
+        ck_assert_uint_eq(chunk.n_parts, 3);
+        ck_assert_msg(is(chunk.parts[0].tool_extra, "{\"x\": [1 ],\"z\":1.50,"
+                                                    "\"function\":{\"y\\u0041\" :null}}"),
+                        "%.*s", (int)chunk.parts[0].tool_extra.n, chunk.parts[0].tool_extra.p);
+        ck_assert_uint_eq(chunk.parts[1].tool_extra.n, 0);
+        ck_assert(is(chunk.parts[2].tool_extra, "{\"type\":\"custom\"}"));
+        ck_assert(is(chunk.extra, "\"choices\":[{\"index\":0,\"delta\":{\"w\":2}}]"));
+}
+END_TEST
+
+START_TEST(a_bare_error_says_that_it_is_one) {
+        struct chunk chunk;
+
+        ck_assert_int_eq(parse("{\"message\":\"m\",\"code\":400,\"object\":\"error\"}", &chunk), 0);
+        ck_assert(chunk.failure.has && is(chunk.failure.message, "m"));
+        ck_assert_int_eq(parse("{\"object\":\"error\"}", &chunk), 0);
+        ck_assert(!chunk.failure.has);
+        ck_assert_int_eq(parse("{\"object\":\"chunk\",\"type\":\"t\",\"choices\":[]}", &chunk), 0);
+        ck_assert(!chunk.failure.has && is(chunk.extra, "\"type\":\"t\""));
 }
 END_TEST
 
@@ -257,6 +313,9 @@ int main(void) {
         tcase_add_test(tc, finish_usage_and_empty_choices);
         tcase_add_test(tc, errors_with_integer_or_string_codes_or_as_plain_text);
         tcase_add_test(tc, unknown_members_come_back_where_they_were_byte_for_byte);
+        tcase_add_test(tc, null_counts_as_absent_only_in_members_that_are_known);
+        tcase_add_test(tc, unknown_members_of_calls_are_objects_of_their_own);
+        tcase_add_test(tc, a_bare_error_says_that_it_is_one);
         tcase_add_test(tc, finish_reasons_of_other_choices_stand_in_extra);
         tcase_add_test(tc, a_whole_answer_reads_like_one_delta);
         tcase_add_test(tc, a_parser_is_used_again_and_again_with_growing_chunks);

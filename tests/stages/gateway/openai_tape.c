@@ -68,18 +68,18 @@ static msgpack_object str(struct mr_view v) {
 }
 
 static struct record *tool_record(uint32_t choice, uint32_t index, struct mr_view id,
-                struct mr_view name, struct mr_view arguments) {
+                struct mr_view name, struct mr_view arguments, struct mr_view extra) {
         const struct {
                 const char *key;
                 struct mr_view text;
-        } texts[] = {{"id", id}, {"name", name}, {"arguments", arguments}};
-        msgpack_object_kv kv[4] = {{str(tape_view("index")),
+        } texts[] = {{"id", id}, {"name", name}, {"arguments", arguments}, {"extra", extra}};
+        msgpack_object_kv kv[5] = {{str(tape_view("index")),
                         {.type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = index}}};
         msgpack_object map;
         struct record *r = tape_record();
         uint32_t n = 1;
 
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
                 if (texts[i].text.n > 0)
                         kv[n++] = (msgpack_object_kv){
                                         str(tape_view(texts[i].key)), str(texts[i].text)};
@@ -93,7 +93,8 @@ static struct record *tool_record(uint32_t choice, uint32_t index, struct mr_vie
 
 struct record *tape_tool(uint32_t choice, uint32_t index, const char *id, const char *name,
                 const char *arguments) {
-        return tool_record(choice, index, tape_view(id), tape_view(name), tape_view(arguments));
+        return tool_record(choice, index, tape_view(id), tape_view(name), tape_view(arguments),
+                        (struct mr_view){0});
 }
 
 void tape_chunk(const char *json) {
@@ -111,7 +112,8 @@ void tape_chunk(const char *json) {
                 const struct chunk_part *p = &chunk.parts[i];
 
                 r = p->kind == CHUNK_TOOL ? tool_record(p->choice, p->tool_index, keep(p->tool_id),
-                                                            keep(p->tool_name), keep(p->text))
+                                                            keep(p->tool_name), keep(p->text),
+                                                            keep(p->tool_extra))
                                           : text_record(p->choice, kinds[p->kind], keep(p->text));
                 first = first ? first : r;
         }

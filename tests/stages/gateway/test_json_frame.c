@@ -128,10 +128,12 @@ START_TEST(what_the_surface_adds_gives_way_to_what_the_text_says) {
 END_TEST
 
 START_TEST(extra_members_are_an_object_again) {
-        ck_assert_int_eq(make("{\"ev\":\"delta\",\"extra\":\"{\\\"a\\\":[1.50]}\",\"tool\":{\"extra\":\"{}\"}}",
+        ck_assert_int_eq(make("{\"ev\":\"delta\",\"extra\":\"{\\\"a\\\":[1.50]}\",\"tool\":{\"extra\":\"{}\","
+                              "\"x\":{\"extra\":\"{}\"}}}",
                                          NULL, false),
                         0);
-        ck_assert_str_eq(back(), "{\"ev\":\"delta\",\"extra\":{\"a\":[1.50]},\"tool\":{\"extra\":\"{}\"}}");
+        ck_assert_str_eq(back(), "{\"ev\":\"delta\",\"extra\":{\"a\":[1.50]},\"tool\":{\"extra\":{},"
+                                 "\"x\":{\"extra\":\"{}\"}}}");
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "openai_tape.h"
+#include "stages/gateway/openai_extra.h"
 
 static struct record *extra_record(const char *extra) {
         struct record *r = tape_record();
@@ -34,7 +35,7 @@ START_TEST(extra_that_is_broken_is_left_out_as_a_whole) {
         for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
                 tape_clear();
                 expect_text(delta_chunk(&chat, extra_record(broken[i])),
-                                HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":null}]}");
+                                HEAD "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]}");
         }
 }
 END_TEST
@@ -56,6 +57,20 @@ START_TEST(text_that_is_not_utf8_is_mended) {
         expect_string(json_tree(delta_chunk(&chat, tape_text(0, NULL, "a\xff\xc3z\xe2\x82"))),
                         "choices.0.delta.content",
                         "a\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd\xef\xbf\xbd");
+}
+END_TEST
+
+START_TEST(a_calls_members_that_are_broken_are_left_out) {
+        static const char *const broken[] = {"", "{", "[]", "{\"a\"}", "{\"a\":\"\xff\"}", "{\"a\":1}}",
+                        "{\"a\":1} ", "7"};
+
+        for (size_t i = 0; i < sizeof(broken) / sizeof(*broken); i++) {
+                struct json_text members = {0}, function = {0};
+
+                ck_assert_msg(!openai_extra_tool(tape_view(broken[i]), &members, &function), "%s",
+                                broken[i]);
+                ck_assert(members.n == 0 && function.n == 0);
+        }
 }
 END_TEST
 
@@ -95,7 +110,7 @@ END_TEST
 START_TEST(a_text_delta_is_a_chunk_with_content) {
         expect_text(delta_chunk(&chat, tape_text(0, NULL, "a \"q\"\n\x01")),
                         HEAD "{\"index\":0,\"delta\":{\"content\":\"a \\\"q\\\"\\n\\u0001\"},"
-                             "\"finish_reason\":null}]}");
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
 }
 END_TEST
 
@@ -115,7 +130,7 @@ END_TEST
 START_TEST(the_role_chunk_has_the_role_and_empty_content) {
         expect_text(role_chunk(&chat, 2),
                         HEAD "{\"index\":2,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
-                             "\"finish_reason\":null}]}");
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
 }
 END_TEST
 
@@ -163,10 +178,33 @@ START_TEST(a_tool_call_says_its_id_and_name_where_they_came) {
         expect_text(delta_chunk(&chat, tape_tool(0, 2, "call_9", "look", "")),
                         HEAD "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":2,\"id\":\"call_"
                              "9\",\"type\":\"function\",\"function\":{\"name\":\"look\","
-                             "\"arguments\":\"\"}}]},\"finish_reason\":null}]}");
+                             "\"arguments\":\"\"}}]},\"logprobs\":null,\"finish_reason\":null}]}");
         expect_text(delta_chunk(&chat, tape_tool(0, 2, "", "", "{\"a\":")),
                         HEAD "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":2,\"function\":{"
-                             "\"arguments\":\"{\\\"a\\\":\"}}]},\"finish_reason\":null}]}");
+                             "\"arguments\":\"{\\\"a\\\":\"}}]},\"logprobs\":null,\"finish_reason\":null}]}");
+}
+END_TEST
+
+START_TEST(members_of_a_call_come_out_in_it) {
+        tape_chunk("{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\","
+                   "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\",\"x\" :1},"
+                   "\"extra_content\": {\"google\":{\"thought_signature\":\"s\"}},\"y\":null},{\"index\":1,"
+                   "\"id\":\"b\",\"type\":\"custom\",\"custom\":{\"name\":\"g\",\"input\":\"\"}}]}}]}");
+        tape_chunk("{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"custom\":{"
+                   "\"input\":\"i\"}}]}}]}");
+        ck_assert_uint_eq(tape.n, 3);
+        expect_text(delta_chunk(&chat, &tape.records[0]),
+                        HEAD "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":"
+                             "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\",\"x\" :1},"
+                             "\"extra_content\": {\"google\":{\"thought_signature\":\"s\"}},\"y\":null}]},"
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
+        expect_text(delta_chunk(&chat, &tape.records[1]),
+                        HEAD "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"type\":"
+                             "\"custom\",\"custom\":{\"name\":\"g\",\"input\":\"\"}}]},"
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
+        expect_text(delta_chunk(&chat, &tape.records[2]),
+                        HEAD "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"custom\":{\"input\":"
+                             "\"i\"}}]},\"logprobs\":null,\"finish_reason\":null}]}");
 }
 END_TEST
 
@@ -193,24 +231,24 @@ START_TEST(choices_of_one_chunk_meet_their_members_by_index) {
         ck_assert_uint_eq(tape.n, 2);
         expect_text(delta_chunk(&chat, &tape.records[0]),
                         HEAD "{\"index\":1,\"delta\":{\"content\":\"b\"},\"x\":1,\"finish_reason\":"
-                             "\"length\"},{\"index\":0,\"delta\":{},\"x\":0,\"finish_reason\":null}"
-                             ",{\"index\":2,\"delta\":{},\"finish_reason\":\"stop\"}]}");
+                             "\"length\",\"logprobs\":null},{\"index\":0,\"delta\":{},\"x\":0,\"logprobs\":null,\"finish_reason\":null}"
+                             ",{\"index\":2,\"delta\":{},\"finish_reason\":\"stop\",\"logprobs\":null}]}");
         expect_text(delta_chunk(&chat, &tape.records[1]),
                         HEAD "{\"index\":0,\"delta\":{\"content\":\"a\"},"
-                             "\"finish_reason\":null}]}");
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
 }
 END_TEST
 
 START_TEST(members_alone_make_a_chunk_with_an_empty_delta) {
         tape_chunk("{\"choices\":[],\"timings\":{}}");
         expect_text(delta_chunk(&chat_with_usage, &tape.records[0]),
-                        HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":null}],\"usage\":null,"
+                        HEAD "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null,"
                              "\"timings\":{}}");
         tape_clear();
         tape_chunk("{\"choices\":[{\"index\":3,\"delta\":{\"function_call\":{\"name\":\"f\"}}}]}");
         expect_text(delta_chunk(&chat, &tape.records[0]),
                         HEAD "{\"index\":3,\"delta\":{\"function_call\":{\"name\":\"f\"}},"
-                             "\"finish_reason\":null}]}");
+                             "\"logprobs\":null,\"finish_reason\":null}]}");
 }
 END_TEST
 
@@ -243,10 +281,10 @@ START_TEST(the_finish_chunk_has_the_reason_and_the_sources) {
         struct record *done = tape_done("tool_calls");
 
         expect_text(finish_chunk(&chat, done),
-                        HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}");
+                        HEAD "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}]}");
         tape_sources(done, 1);
         expect_text(finish_chunk(&chat, done),
-                        HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}],"
+                        HEAD "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}],"
                              "\"sources\":[{\"n\":1,\"id\":\"doc-1\",\"title\":\"A \\\"title\\\"\","
                              "\"url\":null,\"start\":5,\"end\":90,\"cited\":true}]}");
 }
@@ -439,6 +477,8 @@ static Suite *suite(void) {
         tcase_add_test(chunks, choices_that_only_extra_names_are_due_their_role_too);
         tcase_add_test(chunks, reasoning_and_refusal_have_members_of_their_own);
         tcase_add_test(chunks, a_tool_call_says_its_id_and_name_where_they_came);
+        tcase_add_test(chunks, members_of_a_call_come_out_in_it);
+        tcase_add_test(refusals, a_calls_members_that_are_broken_are_left_out);
         tcase_add_test(chunks, members_that_nobody_knows_come_out_where_they_stood);
         tcase_add_test(chunks, choices_of_one_chunk_meet_their_members_by_index);
         tcase_add_test(chunks, members_alone_make_a_chunk_with_an_empty_delta);

@@ -134,6 +134,30 @@ START_TEST(tool_calls_are_put_together_by_their_index) {
 }
 END_TEST
 
+START_TEST(members_of_a_call_fold_like_those_of_a_delta) {
+        yajl_val v;
+
+        tape_chunk("{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\","
+                   "\"type\":\"custom\",\"custom\":{\"name\":\"g\",\"input\":\"one \"}},{\"index\":0,"
+                   "\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"\",\"x\":1},\"extra_content\":"
+                   "{\"google\":{\"thought_signature\":\"s\"}},\"n\":null}]}}]}");
+        tape_chunk("{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"custom\":{"
+                   "\"input\":\"two\"}},{\"index\":0,\"function\":{\"arguments\":\"{}\",\"x\":2}}]}}]}");
+        tape_done("tool_calls");
+        v = json_tree(whole_answer(&chat));
+        expect_string(v, "choices.0.message.tool_calls.0.type", "function");
+        expect_string(v, "choices.0.message.tool_calls.0.function.arguments", "{}");
+        expect_number(v, "choices.0.message.tool_calls.0.function.x", "2");
+        expect_string(v, "choices.0.message.tool_calls.0.extra_content.google.thought_signature", "s");
+        expect_null(v, "choices.0.message.tool_calls.0.n");
+        expect_string(v, "choices.0.message.tool_calls.1.id", "b");
+        expect_string(v, "choices.0.message.tool_calls.1.type", "custom");
+        expect_string(v, "choices.0.message.tool_calls.1.custom.input", "one two");
+        expect_string(v, "choices.0.message.tool_calls.1.custom.name", "g");
+        expect_absent(v, "choices.0.message.tool_calls.1.function");
+}
+END_TEST
+
 START_TEST(logprobs_are_joined_in_order) {
         yajl_val v;
 
@@ -191,6 +215,7 @@ START_TEST(a_legacy_function_call_is_put_together) {
                    "}}}]}");
         tape_done("function_call");
         v = json_tree(whole_answer(&chat));
+        expect_null(v, "choices.0.message.content");
         expect_string(v, "choices.0.message.function_call.name", "f");
         expect_string(v, "choices.0.message.function_call.arguments", "{\"a\":1}");
 }
@@ -462,6 +487,7 @@ static Suite *suite(void) {
         tcase_add_test(behaviour, an_answer_without_words_is_an_empty_one);
         tcase_add_test(behaviour, texts_are_joined_for_each_choice_and_kind);
         tcase_add_test(behaviour, tool_calls_are_put_together_by_their_index);
+        tcase_add_test(behaviour, members_of_a_call_fold_like_those_of_a_delta);
         tcase_add_test(behaviour, logprobs_are_joined_in_order);
         tcase_add_test(behaviour, unknown_members_are_kept_and_the_last_counts);
         tcase_add_test(behaviour, a_legacy_function_call_is_put_together);

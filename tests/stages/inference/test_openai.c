@@ -142,7 +142,7 @@ START_TEST(tools_reasoning_choices_and_unknown_members_come_through) {
         ck_assert(strstr(answer.extra, "\"index\":1,\"finish_reason\":\"stop\""));
         ask("extras");
         ck_assert_msg(strstr(answer.extra,
-                                      "\"choices\":[{\"index\":0,\"logprobs\":{\"content\":[]},"
+                                      "\"choices\":[{\"index\":0,\"stop_reason\":null,\"logprobs\":{\"content\":[]},"
                                       "\"delta\":"
                                       "{\"token_id\":7}}],\"system_fingerprint\":\"fp\"") != NULL,
                         "%s", answer.extra);
