@@ -186,6 +186,8 @@ int endpoint_find(const struct http1_request *request, const struct endpoint **r
                 char ret_allow[static ENDPOINT_ALLOW_MAX]) {
         struct json_buf allow = {.at = ret_allow, .cap = ENDPOINT_ALLOW_MAX - 1};
 
+        if (http1_is(request->path, "*"))
+                json_put_text(&allow, HTTP_RULES_METHODS);
         for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
                 const struct endpoint *e = &table[i];
                 bool get = strcmp(e->method, "GET") == 0;

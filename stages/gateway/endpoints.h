@@ -21,7 +21,7 @@ struct endpoint {
 };
 
 #define ENDPOINT_ALLOW_MAX 64u
-/* METHOD: ret_allow is the Allow header's value. */
+/* METHOD: ret_allow is the Allow header's value; of the path "*": what any of them has. */
 int endpoint_find(const struct http1_request *request, const struct endpoint **ret,
                 char ret_allow[static ENDPOINT_ALLOW_MAX]);
 /* A part of a path as a name: %41 is A. False: no such text, or longer than cap. */

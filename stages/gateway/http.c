@@ -149,7 +149,7 @@ static void request_id_take(struct http *h, struct gateway *gw, const struct htt
         uint8_t made[16] = {0};
         uint32_t n = 0;
 
-        while (given && n < given->n && given->p[n] > ' ' && given->p[n] < 0x7f)
+        while (given && n < given->n && given->p[n] >= ' ' && given->p[n] < 0x7f)
                 n++;
         if (given && n > 0 && n == given->n && n <= HTTP_REQUEST_ID_MAX) {
                 memcpy(h->request_id, given->p, n);
@@ -210,19 +210,25 @@ static void preflight(struct conn *c, const struct http1_request *request) {
         http_answer_text(c, 204, NULL, NULL, "");
 }
 
-/* Nobody is there for it: 404, 405, or what OPTIONS asks. */
-static void refuse_path(struct conn *c, const struct http1_request *request, int e,
-                const char *allow) {
+/* What OPTIONS asks. */
+static void tell_methods(struct conn *c, const char *allow) {
         struct http_lines lines;
 
         http_lines_init(&lines);
+        json_put_text(&lines.b, "Allow: OPTIONS, ");
+        json_put_text(&lines.b, allow);
+        json_put_text(&lines.b, "\r\n");
+        http_answer_text(c, 204, NULL, &lines, "");
+}
+
+/* Nobody is there for it. */
+static void refuse_path(struct conn *c, int e, const char *allow) {
+        struct http_lines lines;
+
+        counters_add(gateway_of(c)->w->counters, COUNTER_refused, 1);
+        http_lines_init(&lines);
         if (e == ENDPOINT_E_METHOD)
                 http_line(&lines, "Allow", text_view(allow));
-        if (http1_is(request->method, "OPTIONS") && e == ENDPOINT_E_METHOD) {
-                http_answer_text(c, 204, NULL, &lines, "");
-                return;
-        }
-        counters_add(gateway_of(c)->w->counters, COUNTER_refused, 1);
         if (e == ENDPOINT_E_METHOD)
                 http_refuse(c, 405, MR_E_invalid_request, "this path does not know this method",
                                 &lines);
@@ -269,7 +275,10 @@ static bool head_check(struct conn *c, const struct http1_request *request) {
                 h->last = !request->keep_alive || gateway_of(c)->w->closing;
                 return true;
         }
-        refuse_path(c, request, e, allow);
+        if (e == ENDPOINT_E_METHOD && http1_is(request->method, "OPTIONS"))
+                tell_methods(c, allow);
+        else
+                refuse_path(c, e, allow);
         return false;
 }
 

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define METHODS "GET, HEAD, POST, DELETE"
 #define EXPOSED                                                                                    \
         "request-id, retry-after, retry-after-ms, server-timing, x-millrace-id, "                  \
         "x-millrace-lane, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "                  \
@@ -235,7 +234,7 @@ uint32_t http_rules_preflight(const struct http_rules *rules, const struct http1
                 return 0;
         n = add(to, 0,
                         "Access-Control-Allow-Origin: %.*s\r\n"
-                        "Access-Control-Allow-Methods: " METHODS "\r\n"
+                        "Access-Control-Allow-Methods: " HTTP_RULES_METHODS "\r\n"
                         "Access-Control-Max-Age: %d\r\n"
                         "Vary: Origin, Access-Control-Request-Method, "
                         "Access-Control-Request-Headers\r\n",

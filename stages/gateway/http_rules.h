@@ -31,6 +31,8 @@
 #include "stages/common/http1.h"
 #include "stages/common/settings.h"
 
+/* What is asked of the paths here, all in all; OPTIONS is asked of each. */
+#define HTTP_RULES_METHODS "GET, HEAD, POST, DELETE"
 #define HTTP_RULES_LINES_MAX 4096u
 
 enum http_rules_error { HTTP_RULES_E_REFUSED = 1 };

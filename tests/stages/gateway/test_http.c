@@ -191,6 +191,44 @@ START_TEST(other_paths_and_methods_are_told_so_and_the_connection_goes_on) {
 }
 END_TEST
 
+START_TEST(options_tells_the_methods_of_a_path_and_of_all) {
+        rig_http_say(&a, "OPTIONS /nowhere HTTP/1.1\r\n" HOST "\r\n");
+        rig_http_take(&rig, &a, "404 Not Found\r\n");
+        rig_http_take(&rig, &a, "}}");
+        rig_http_say(&a, "OPTIONS /v1/jobs/x HTTP/1.1\r\n" HOST "\r\n");
+        rig_http_take(&rig, &a, "204 No Content\r\n");
+        rig_http_take(&rig, &a, "Allow: OPTIONS, GET, HEAD, DELETE\r\n");
+        rig_http_take(&rig, &a, "\r\n\r\n");
+        rig_http_say(&a, "OPTIONS * HTTP/1.1\r\n" HOST "\r\n");
+        rig_http_take(&rig, &a, "204 No Content\r\n");
+        rig_http_take(&rig, &a, "Allow: OPTIONS, GET, HEAD, POST, DELETE\r\n");
+        rig_http_take(&rig, &a, "\r\n\r\n");
+}
+END_TEST
+
+START_TEST(a_request_id_that_is_not_printable_or_too_long_is_replaced) {
+        static const char *const bad[] = {"caf\xc3\xa9", "a\tb", ""};
+        char large[130];
+
+        memset(large, 'x', 129);
+        large[129] = '\0';
+        for (size_t i = 0; i <= sizeof(bad) / sizeof(*bad); i++) {
+                const char *id = i < sizeof(bad) / sizeof(*bad) ? bad[i] : large;
+                char head[256];
+
+                snprintf(head, sizeof(head),
+                                "GET /healthz HTTP/1.1\r\n" HOST "x-request-id: %s\r\n\r\n", id);
+                rig_http_say(&a, head);
+                rig_http_take(&rig, &a, "x-request-id: ");
+                ck_assert_msg(strspn(a.got, "0123456789abcdef") == 32, "%.40s", a.got);
+                rig_http_take(&rig, &a, "\"ok\"}");
+        }
+        rig_http_say(&a, "GET /healthz HTTP/1.1\r\n" HOST "x-request-id: two words\r\n\r\n");
+        rig_http_take(&rig, &a, "x-request-id: two words\r\n");
+        rig_http_take(&rig, &a, "\"ok\"}");
+}
+END_TEST
+
 START_TEST(a_bad_header_of_ours_is_named) {
         static const char *const headers[][2] = {
                         {"x-millrace-priority: high\r\n", "x-millrace-priority"},
@@ -548,6 +586,8 @@ static Suite *suite(void) {
         tcase_add_test(refusals, a_head_that_comes_too_slowly_is_408);
         tcase_add_test(refusals, a_body_that_comes_too_slowly_is_408);
         tcase_add_test(refusals, other_paths_and_methods_are_told_so_and_the_connection_goes_on);
+        tcase_add_test(refusals, options_tells_the_methods_of_a_path_and_of_all);
+        tcase_add_test(refusals, a_request_id_that_is_not_printable_or_too_long_is_replaced);
         tcase_add_test(refusals, a_bad_header_of_ours_is_named);
         suite_add_tcase(s, refusals);
         tcase_add_checked_fixture(answers, setup, teardown);
