@@ -39,8 +39,8 @@ static const uint64_t facts[] = {
         sizeof(struct topology_ring), AT(topology_shm, hash), AT(topology_shm, generation),
         AT(topology_shm, n_lanes), AT(topology_shm, max_in_flight),
         AT(topology_shm, arena_bytes), AT(topology_shm, slab_slots),
-        AT(topology_shm, slab_units), AT(topology_shm, lane_state), AT(topology_shm, procs),
-        AT(topology_shm, rings), AT(topology_ring, kind), AT(topology_ring, lane),
+        AT(topology_shm, slab_units), AT(topology_shm, lane_state),
+        AT(topology_shm, lane_missing), AT(topology_shm, procs), AT(topology_shm, rings), AT(topology_ring, kind), AT(topology_ring, lane),
         AT(topology_ring, from), AT(topology_ring, n), AT(topology_ring, bound),
         AT(topology_ring, bytes),
         /* ring */

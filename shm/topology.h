@@ -2,7 +2,7 @@
  * topology -- which processes and rings an instance consists of; written once, before any worker.
  *
  * Shape   header | process table | ring table
- * Owner   the supervisor writes it before any worker exists, later only one state word a lane
+ * Owner   the supervisor writes it before any worker exists, later only two words a lane
  * Errors  topology_check: -EPROTO when magic, layout hash or sizes are not this build's
  * Limits  LANES_MAX, GATEWAY_SLOTS_MAX, RINGS_MAX
  */
@@ -58,6 +58,9 @@ struct topology_shm {
         /* W: supervisor, which then rings the gateways.  R: gateways, each turn; telemetry.
          * SYNC(lane.state) */
         alignas(LAYOUT_SEPARATION) mr_au64 lane_state[LANES_MAX]; /* lane_word() */
+        /* W: supervisor, whenever it changes.  R: gateways, when they are asked whether all is ready. A bit for
+         * each stage of the lane that is not: starting, draining or gone. */
+        mr_au64 lane_missing[LANES_MAX];
         struct topology_proc procs[PROCS_MAX];
         struct topology_ring rings[RINGS_MAX];
 };

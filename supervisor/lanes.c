@@ -259,8 +259,19 @@ static void look_at(struct daemon *d, uint32_t lane) {
         }
 }
 
+/* For whoever asks a gateway whether all is ready. */
+static void tell_missing(struct daemon *d, uint32_t lane) {
+        uint64_t missing = 0;
+
+        for (uint32_t stage = 0; stage < LANE_STAGES_N; stage++)
+                if (stage_of(d, lane, stage)->state != PROCESS_READY)
+                        missing |= UINT64_C(1) << stage;
+        memory_lane_missing(&d->memory, lane, missing);
+}
+
 void lanes_advance(struct daemon *d) {
         for (uint32_t lane = 0; lane < d->memory.topology->n_lanes; lane++) {
+                tell_missing(d, lane);
                 if (d->phase == DAEMON_ENDED || (d->phase == DAEMON_ENDING && d->ending.fast))
                         return;
                 if (!d->lanes[lane].resetting)

@@ -165,6 +165,10 @@ void memory_lane_set(
                         memory_order_release);
 }
 
+void memory_lane_missing(struct memory *m, uint32_t lane, uint64_t stages) {
+        atomic_store_explicit(&m->shared->lane_missing[lane], stages, memory_order_relaxed);
+}
+
 static bool goes_with(const struct memory *m, uint32_t i, uint32_t lane) {
         return topology_object_lane(m->topology, &m->objects[i]) == lane;
 }

@@ -54,6 +54,8 @@ void memory_arena_drop(struct memory *memory, uint32_t slot);
 uint64_t memory_lane(const struct memory *memory, uint32_t lane);
 void memory_lane_set(
                 struct memory *memory, uint32_t lane, enum lane_state state, uint64_t generation);
+/* A bit for each stage of the lane that is not ready. */
+void memory_lane_missing(struct memory *memory, uint32_t lane, uint64_t stages);
 /* Unlinks whatever there is of a lane's rings, slabs and log and makes them anew. Nobody may have
  * them mapped any more, or there is not the room. 0 or -errno. */
 int memory_lane_remake(struct memory *memory, uint32_t lane);

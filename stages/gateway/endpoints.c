@@ -18,44 +18,73 @@ static void healthz(struct gateway *gw, struct conn *c, const struct http1_reque
         http_answer_text(c, 200, JSON, NULL, "{\"status\":\"ok\"}");
 }
 
+#define READY_RETRY_S 1
 #define REASON_BYTES 64u
+#define REASONS_MAX (LANES_MAX * (LANE_STAGES_N + 2) + 2)
 
-static void put_reason(struct json_buf *b, bool *any, const char *text, uint32_t lane) {
-        json_put_text(b, *any ? ",\"" : "\"");
+struct reasons {
+        struct json_buf b;
+        bool down, degraded;
+        char text[REASONS_MAX * REASON_BYTES];
+};
+
+static void put_reason(struct reasons *r, bool *why, const char *text, uint32_t lane) {
+        struct json_buf *b = &r->b;
+
+        json_put_text(b, b->len > 0 ? ",\"" : "\"");
         json_put_text(b, text);
         if (lane != UINT32_MAX)
                 json_put_u64(b, lane);
         json_put(b, "\"", 1);
-        *any = true;
+        *why = true;
+}
+
+/* What the supervisor says of a lane: its word, and stages that start, drain or are gone. */
+static void lane_reasons(struct gateway *gw, uint32_t lane, struct reasons *r) {
+        static const char *const missing[] = {[ROLE_RAG] = "rag is not ready in lane ",
+                        [ROLE_ASSEMBLE] = "assemble is not ready in lane ",
+                        [ROLE_INFERENCE] = "inference is not ready in lane ",
+                        [ROLE_POST] = "post is not ready in lane ",
+                        [ROLE_STREAM] = "stream is not ready in lane "};
+        uint64_t stages = atomic_load_explicit(
+                        &gw->w->topology->lane_missing[lane], memory_order_relaxed);
+
+        if (lane_is_down(gw, lane))
+                put_reason(r, &r->down, "a stage is down in lane ", lane);
+        if (!lane_is_here(gw, lane))
+                put_reason(r, &r->down, "its memory is made anew: lane ", lane);
+        for (uint32_t stage = 0; stage < LANE_STAGES_N; stage++)
+                if (stages >> stage & 1)
+                        put_reason(r, &r->down, missing[stage], lane);
+        if (lane_is_here(gw, lane) && log_database_failed(&gw->w->logs[lane]))
+                put_reason(r, &r->degraded, "the database cannot be written by lane ", lane);
 }
 
 /* 503: nothing can be asked here, or not everywhere; degraded: all can, but for detached requests. */
 static void readyz(struct gateway *gw, struct conn *c, const struct http1_request *request,
                 struct mr_view body) {
-        char text[(2 * LANES_MAX + 2) * REASON_BYTES];
-        struct json_buf b = {.at = text, .cap = sizeof(text)};
-        bool down = false, degraded = false;
+        struct reasons r = {.down = false};
         struct http_body answer;
+        struct http_lines lines;
 
         (void)request;
         (void)body;
+        r.b = (struct json_buf){.at = r.text, .cap = sizeof(r.text)};
         if (gw->w->draining)
-                put_reason(&b, &down, "draining", UINT32_MAX);
+                put_reason(&r, &r.down, "draining", UINT32_MAX);
         if (gw->w->closing && !gw->w->draining)
-                put_reason(&b, &down, "this gateway is being replaced", UINT32_MAX);
+                put_reason(&r, &r.down, "this gateway is being replaced", UINT32_MAX);
         for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
-                if (lane_is_down(gw, lane) || !lane_is_here(gw, lane))
-                        put_reason(&b, &down, "a stage is down in lane ", lane);
-        degraded = down;
-        for (uint32_t lane = 0; lane < gw->n_lanes; lane++)
-                if (lane_is_here(gw, lane) && log_database_failed(&gw->w->logs[lane]))
-                        put_reason(&b, &degraded, "the database cannot be written by lane ", lane);
-        if (!http_answer_begin(&answer, c, down ? 503 : 200, JSON, NULL, b.len + REASON_BYTES))
+                lane_reasons(gw, lane, &r);
+        http_lines_init(&lines);
+        if (r.down)
+                http_line_u64(&lines, "Retry-After", READY_RETRY_S);
+        if (!http_answer_begin(&answer, c, r.down ? 503 : 200, JSON, &lines, r.b.len + REASON_BYTES))
                 return;
         json_put_text(&answer.b, "{\"status\":\"");
-        json_put_text(&answer.b, down ? "unavailable" : degraded ? "degraded" : "ready");
+        json_put_text(&answer.b, r.down ? "unavailable" : r.degraded ? "degraded" : "ready");
         json_put_text(&answer.b, "\",\"reasons\":[");
-        json_put(&answer.b, text, b.len);
+        json_put(&answer.b, r.text, r.b.len);
         json_put_text(&answer.b, "]}");
         http_answer_end(&answer);
         http_done(c);

@@ -1,17 +1,20 @@
 """What a death costs when restarting one process does not help: a lane is down, a lane is reset, the daemon ends."""
 
 import itertools
+import json
 import mmap
 import os
 import random
 import re
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 import uuid
 
 import pytest
 
-from conftest import MILLRACE, check_sequence, echo, shm_objects, text_of, wait_for
+from conftest import DEADLINE, MILLRACE, check_sequence, echo, shm_objects, text_of, wait_for
 
 STAGES = ["rag", "assemble", "inference", "post", "stream"]
 
@@ -30,6 +33,16 @@ def sessions(client):
         client.send(op="submit", id=f"find-{n}", session=f"s{n}", prompt="x")
         found.setdefault(client.wait(lambda e: e["ev"] == "accepted")["lane"], f"s{n}")
         client.events(f"find-{n}")
+
+
+def readiness(d):
+    """Status and body of /readyz, as anybody sees them."""
+    try:
+        with urllib.request.urlopen(f"http://{d.http()[0]}/readyz", timeout=DEADLINE) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        assert error.headers["Retry-After"] == "1"
+        return error.code, json.load(error)
 
 
 def descriptors(d):
@@ -167,6 +180,8 @@ def test_a_crash_loop_refuses_what_needs_the_lane_and_nothing_else(daemon):
     status = d.status()
     assert status["state"] == "degraded" and status["lanes"][1]["state"] == "running"
     assert next(s for s in status["lanes"][0]["stages"] if s["stage"] == "assemble")["state"] == "down"
+    assert readiness(d) == (503, {"status": "unavailable", "reasons": [
+        "a stage is down in lane 0", "assemble is not ready in lane 0"]})
     refused = c.submit("refused", session=session[0], prompt="x")[-1]
     assert refused["code"] == "overloaded" and refused["status"] == 503 and refused["retryable"], refused
     assert refused["retry_after_ms"] == 30000 and "seq" not in refused
@@ -181,8 +196,26 @@ def test_a_crash_loop_refuses_what_needs_the_lane_and_nothing_else(daemon):
     events = c.events("poison")  # it was in flight all the time
     assert events[-1]["ev"] == "done" and text_of(events) == "POISON and more"
     wait_for("the daemon to be whole", lambda: d.status()["state"] == "running")
+    assert readiness(d) == (200, {"status": "ready", "reasons": []})
     expect_done(c, submit_many(c, session[0], 4))
     assert d.status()["lanes"][0]["resets"] == 0
+
+
+@needs_faults
+def test_nothing_is_ready_while_one_stage_is_not_or_the_daemon_drains(daemon):
+    d = daemon(echo(gap_ms=100, lanes=2), env={"MILLRACE_FAULT": "post:in_recovery:sleep=2000:match=#2:count=1"})
+    assert readiness(d)[0] == 200
+    d.kill("post", 1)
+    wait_for("a reason", lambda: readiness(d) == (503, {"status": "unavailable", "reasons": [
+        "post is not ready in lane 1"]}))
+    wait_for("it to be back", lambda: readiness(d) == (200, {"status": "ready", "reasons": []}))
+    c = d.client()
+    c.send(op="submit", id="open", prompt=LONG)
+    words_come(c)
+    os.kill(d.status()["pid"], signal.SIGTERM)
+    wait_for("the drain", lambda: readiness(d)[1]["reasons"][:1] == ["draining"])
+    os.kill(d.status()["pid"], signal.SIGTERM)
+    assert c.events("open")[-1]["code"] == "draining"
 
 
 @needs_faults
