@@ -118,7 +118,7 @@ static void prompt_failed(
         switch ((enum prompt_error)error) {
         case PROMPT_E_TEMPLATE:
                 snprintf(line, sizeof(line),
-                                "template: no template is named '%.*s'; expected builtin",
+                                "template (x-millrace-template): none is named '%.*s'; expected builtin",
                                 record->template.n > 64 ? 64 : (int)record->template.n,
                                 record->template.p);
                 output_error(w, msg, record, MR_E_invalid_request, line);

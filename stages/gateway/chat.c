@@ -341,11 +341,11 @@ static void put_time(struct http_lines *lines, bool *any, const char *name, bool
         json_put(&lines->b, &digits[us % 10], 1);
 }
 
-static void put_times(struct http_lines *lines, const struct record *r) {
-        bool any = false;
+void chat_times(struct http_lines *lines, const struct record *r) {
+        bool worked = r->has & (HAS(rag_us) | HAS(assemble_us) | HAS(inference_us)), any = false;
 
-        put_time(lines, &any, "rag", r->has & HAS(rag_us), r->rag_us);
-        put_time(lines, &any, "assemble", r->has & HAS(assemble_us), r->assemble_us);
+        put_time(lines, &any, "rag", worked, r->rag_us); /* where there was nothing to look for: 0 */
+        put_time(lines, &any, "assemble", worked, r->assemble_us);
         put_time(lines, &any, "inference", r->has & HAS(inference_us), r->inference_us);
         put_time(lines, &any, "post", r->has & HAS(post_us), r->post_us);
         if (any)
@@ -355,7 +355,7 @@ static void put_times(struct http_lines *lines, const struct record *r) {
 void chat_lines(struct http_lines *lines, const struct chat *chat, const struct record *done) {
         put_lines(lines, chat);
         if (done)
-                put_times(lines, done);
+                chat_times(lines, done);
 }
 
 static void whole_put(struct client *client, const struct openai_whole *w, const struct record *done) {

@@ -54,3 +54,5 @@ void chat_failed(struct client *client, uint64_t seq, const struct record *recor
 /* Header lines of an answer; done NULL: without times. */
 struct http_lines;
 void chat_lines(struct http_lines *lines, const struct chat *chat, const struct record *done);
+/* Server-Timing, of a record that says how long stages took; nothing of another. */
+void chat_times(struct http_lines *lines, const struct record *done);

@@ -345,7 +345,9 @@ static void event(struct client *client, const struct answer *a, const struct lo
 
 /* ---- whole responses ---- */
 
-static void whole_put(struct client *client, const struct responses *fold, enum responses_say say) {
+/* `last`: its newest record. */
+static void whole_put(struct client *client, const struct responses *fold, enum responses_say say,
+                const struct record *last) {
         struct responses_ask *ask = ask_of(client);
         struct responses_answer answer = answer_of(gateway_of(client->conn), ask);
         uint64_t bound = responses_whole_bound(fold, &answer);
@@ -353,6 +355,7 @@ static void whole_put(struct client *client, const struct responses *fold, enum 
         struct http_body body;
 
         put_lines(&lines, ask);
+        chat_times(&lines, last);
         if (!http_answer_begin(&body, client->conn, 200, JSON, &lines,
                             bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX))
                 return;
@@ -363,10 +366,11 @@ static void whole_put(struct client *client, const struct responses *fold, enum 
 
 /* A response of which there is nothing yet. */
 static void empty_put(struct client *client, enum responses_say say) {
+        static const struct record nothing = {0};
         struct responses *fold = NULL;
 
         if (responses_new(&fold, 0) == 0)
-                whole_put(client, fold, say);
+                whole_put(client, fold, say, &nothing);
         else
                 fail_fold(client, -ENOMEM);
         responses_free(fold);
@@ -411,7 +415,7 @@ static int answer_put(struct gateway *gw, struct client *client, const struct an
         else if (record.has & HAS(code) && !ask_of(client)->by_id)
                 fail_record(client, &record);
         else
-                whole_put(client, fold, RESPONSES_AS_IT_IS);
+                whole_put(client, fold, RESPONSES_AS_IT_IS, &record);
         responses_free(fold);
         return 0;
 }

@@ -366,5 +366,5 @@ void openai_conclude(struct openai_call *call) {
         else if (call->mode == OPENAI_HEAD && (call->status < 200 || call->status >= 300))
                 conclude_error(call);
         else
-                (void)fail_stream(call, "its answer ended with neither finish_reason nor [DONE]");
+                (void)fail_stream(call, "its answer ended without a finish_reason");
 }

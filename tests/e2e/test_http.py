@@ -113,7 +113,10 @@ def test_health_models_and_a_unary_answer(daemon, backend):
     assert whole["id"] == "chatcmpl-" + headers["x-millrace-id"]
     assert whole["choices"][0]["message"]["content"].startswith("You said: hi there")
     assert whole["choices"][0]["finish_reason"] == "stop" and whole["usage"]["total_tokens"] == 16
-    assert re.search(r"inference;dur=[\d.]+", headers["Server-Timing"])
+    stages = r"rag;dur=[\d.]+, assemble;dur=[\d.]+, inference;dur=[\d.]+, post;dur=[\d.]+"
+    assert re.fullmatch(stages, headers["Server-Timing"])
+    headers = ask(d, json.dumps({"model": "m", "input": "x"}), path="/v1/responses")[1]
+    assert re.fullmatch(stages, headers["Server-Timing"]) and headers["x-millrace-id"] and headers["x-request-id"]
     assert abs(whole["created"] - time.time()) < DEADLINE
 
 
@@ -158,13 +161,15 @@ def test_c5_c6_a_client_that_leaves_closes_the_backends_connection(daemon, backe
     assert d.status()["requests"]["cancelled"] == 1
 
 
-def test_c10_a_cut_backend_is_an_error_event_and_no_whole_end(daemon, backend):
+@pytest.mark.parametrize("scenario", ["cut", "reset", "no_finish"])
+def test_c10_a_cut_backend_is_an_error_event_and_no_whole_end(daemon, backend, scenario):
     d = behind(daemon, backend)
     s = connect(d)
-    s.sendall(post(body("x @cut", stream=True)))
+    s.sendall(post(body(f"x @{scenario}", stream=True)))
     got = read_all(s)
     last = json.loads(events(got)[-1])
-    assert last["error"]["code"] == "upstream_error" and b"[DONE]" not in got
+    assert last["error"]["code"] == "upstream_error"
+    assert b"[DONE]" not in got  # not in its message either: who looks for it in the text finds an end
     assert not got.endswith(b"0\r\n\r\n")
 
 
@@ -184,6 +189,15 @@ def test_c25_errors_keep_their_class_and_are_a_status_before_the_first_token(
     assert (got, error["code"], headers["x-should-retry"], error["param"]) == (status, code, retry, param), text
     if scenario == "http_429":
         assert headers["Retry-After"] == "7" and headers["retry-after-ms"] == "7000"
+
+
+def test_a_bad_header_of_ours_is_named(daemon):
+    d = serve(daemon)
+    for name, value in (("x-millrace-priority", "urgent"), ("x-millrace-deadline-ms", "0"),
+                        ("x-millrace-deadline-ms", "1.5"), ("x-millrace-rag", "maybe"), ("x-millrace-session", ""),
+                        ("x-millrace-template", "none-such")):
+        status, _, text = ask(d, body(), **{name: value})
+        assert status == 400 and name in json.loads(text)["error"]["message"], (name, text)
 
 
 def without(value, *names):

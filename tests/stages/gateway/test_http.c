@@ -263,7 +263,7 @@ START_TEST(a_unary_answer_has_everything_in_one_piece) {
         rig_http_expect(&rig, &a, "x-request-id: me-1\r\n");
         rig_http_expect(&rig, &a, "x-millrace-id: req_");
         rig_http_expect(&rig, &a, "x-millrace-lane: 0\r\n");
-        rig_http_expect(&rig, &a, "Server-Timing: rag;dur=0.031\r\n");
+        rig_http_expect(&rig, &a, "Server-Timing: rag;dur=0.031, assemble;dur=0.000\r\n");
         rig_http_expect(&rig, &a, "\"model\":\"m\"");
         rig_http_expect(&rig, &a, "\"content\":\"hello\"");
         rig_http_take(&rig, &a, "\"total_tokens\":12");
