@@ -401,9 +401,9 @@ void loop_poll_edge(struct loop *loop, struct loop_op *op, int fd, uint32_t mask
         loop_poll_many(loop, op, fd, mask | EPOLLET);
 }
 
-void loop_accept_many(struct loop *loop, struct loop_op *op, int fd) {
+void loop_accept(struct loop *loop, struct loop_op *op, int fd) {
         struct io_uring_sqe *sqe = sqe_get(loop);
-        io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+        io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
         op_begin(op, sqe);
 }
 

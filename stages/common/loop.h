@@ -67,8 +67,10 @@ void loop_poll(struct loop *loop, struct loop_op *op, int fd, uint32_t mask);
 void loop_poll_many(struct loop *loop, struct loop_op *op, int fd, uint32_t mask);
 /* Multishot and edge-triggered: the descriptor need not be read at all (doorbells). */
 void loop_poll_edge(struct loop *loop, struct loop_op *op, int fd, uint32_t mask);
-/* Multishot; res is a connection, or -errno. */
-void loop_accept_many(struct loop *loop, struct loop_op *op, int fd);
+/* res is a connection, or -errno. Of several processes that wait at one listener the kernel wakes the
+ * first, and who asks again is the last: so they take turns. (Multishot keeps its place, and then one
+ * of them gets all connections, also while it is stopped.) */
+void loop_accept(struct loop *loop, struct loop_op *op, int fd);
 void loop_recv(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t len);
 void loop_send(struct loop *loop, struct loop_op *op, int fd, const void *buf, uint32_t len);
 void loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *msg, int flags);

@@ -350,11 +350,12 @@ static void on_accept(struct loop_op *op, int res, uint32_t cqe_flags) {
         struct conn_listener *listener = op->owner;
         struct conns *cs = listener->conns;
 
+        (void)cqe_flags;
         if (res >= 0)
                 take(listener, res);
-        if (cs->retired && !cs->closing && !(cqe_flags & LOOP_MORE))
+        if (cs->retired && !cs->closing)
                 take_backlog(listener);
-        if ((cqe_flags & LOOP_MORE) || cs->closing || cs->retired || res == -ECANCELED)
+        if (cs->closing || cs->retired || res == -ECANCELED)
                 return;
         /* Out of descriptors, or the like: the listener is asked again a little later. */
         if (res < 0) {
@@ -362,14 +363,14 @@ static void on_accept(struct loop_op *op, int res, uint32_t cqe_flags) {
                 loop_timer_set(cs->loop, &listener->accept_again,
                                 loop_now_ns(cs->loop) + ACCEPT_AGAIN_NS);
         } else {
-                loop_accept_many(cs->loop, &listener->accept_op, listener->fd);
+                loop_accept(cs->loop, &listener->accept_op, listener->fd);
         }
 }
 
 static void on_accept_again(struct loop_timer *timer) {
         struct conn_listener *listener = timer->owner;
 
-        loop_accept_many(listener->conns->loop, &listener->accept_op, listener->fd);
+        loop_accept(listener->conns->loop, &listener->accept_op, listener->fd);
 }
 
 void conns_init(struct conns *cs, struct loop *loop, void *ctx, uint64_t total_bytes) {
@@ -390,7 +391,7 @@ struct conn_listener *conns_listen(
         listener->accept_op = (struct loop_op){.fn = on_accept, .owner = listener};
         listener->accept_again = (struct loop_timer){.fn = on_accept_again, .owner = listener};
         if (fd != -1)
-                loop_accept_many(cs->loop, &listener->accept_op, fd);
+                loop_accept(cs->loop, &listener->accept_op, fd);
         return listener;
 }
 

@@ -325,16 +325,12 @@ static void on_acceptable(struct loop_op *op, int res, uint32_t flags) {
 static void on_accept(struct loop_op *op, int res, uint32_t flags) {
         struct server *s = op->owner;
 
+        (void)flags;
         if (res >= 0) {
                 s->said_accept = false;
                 conn_new(s, res);
-                if (s->n_conns >= SERVER_CONNS_MAX && !evict_idle(s) && !s->full) {
-                        s->full = true;
-                        loop_cancel(s->loop, op);
-                }
+                s->full = s->n_conns >= SERVER_CONNS_MAX && !evict_idle(s);
         }
-        if (flags & LOOP_MORE)
-                return;
         if (res >= 0 || res == -ECANCELED || s->closing) {
                 accept_arm(s);
                 return;
@@ -362,7 +358,7 @@ static void accept_arm(struct server *s) {
                         s->accept_again.heap)
                 return;
         s->accept_op.fn = on_accept;
-        loop_accept_many(s->loop, &s->accept_op, s->listen_fd);
+        loop_accept(s->loop, &s->accept_op, s->listen_fd);
 }
 
 void server_init(struct server *s, struct loop *loop, int listen_fd, uint64_t head_timeout_ns,

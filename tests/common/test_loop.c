@@ -370,17 +370,16 @@ START_TEST(connections_are_accepted_and_carry_bytes_both_ways) {
         char buf[8] = "";
         int listener = listen_here(&address);
 
-        loop_accept_many(loop, &accepted->op, listener);
-        ck_assert_int_eq(loop_turn(loop, 0), 0);
         for (int i = 1; i <= 3; i++) {
                 int client = socket(AF_UNIX, SOCK_STREAM, 0);
+                loop_accept(loop, &accepted->op, listener);
+                ck_assert_int_eq(loop_turn(loop, 0), 0);
                 ck_assert_int_eq(
                                 connect(client, (const struct sockaddr *)&address, sizeof(address)),
                                 0);
                 turn_until(accepted, i);
                 int served = accepted->res;
                 ck_assert_int_ge(served, 0);
-                ck_assert(accepted->last_flags & LOOP_MORE);
 
                 loop_recv(loop, &received->op, served, buf, sizeof(buf));
                 ck_assert_int_ge(loop_turn(loop, 0), 0);
@@ -400,6 +399,8 @@ START_TEST(connections_are_accepted_and_carry_bytes_both_ways) {
                 ck_assert_int_eq(received->res, 0);
                 close(served);
         }
+        loop_accept(loop, &accepted->op, listener);
+        ck_assert_int_eq(loop_turn(loop, 0), 0);
         loop_cancel(loop, &accepted->op);
         turn_until(accepted, 4);
         ck_assert_int_eq(accepted->res, -ECANCELED);
@@ -410,6 +411,44 @@ START_TEST(connections_are_accepted_and_carry_bytes_both_ways) {
         free(accepted);
         free(received);
         free(sent);
+}
+END_TEST
+
+START_TEST(who_wait_at_one_listener_take_turns) {
+        struct sockaddr_un address;
+        struct seen *seen[2] = {seen_new(), seen_new()};
+        struct loop *loops[2] = {loop, NULL};
+        int listener = listen_here(&address), clients[4];
+
+        ck_assert_int_eq(loop_new(&loops[1], 8), 0);
+        for (int i = 0; i < 2; i++) {
+                loop_accept(loops[i], &seen[i]->op, listener);
+                ck_assert_int_eq(loop_turn(loops[i], 0), 0);
+        }
+        for (int i = 0; i < 4; i++) {
+                int k = i % 2;
+                clients[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+                ck_assert_int_eq(connect(clients[i], (const struct sockaddr *)&address,
+                                                 sizeof(address)),
+                                0);
+                for (int turns = 0; turns < 1000 && seen[k]->n == i / 2; turns++)
+                        ck_assert_int_ge(loop_turn(loops[k], loop_now_ns(loops[k]) + 1000000), 0);
+                ck_assert_int_eq(seen[k]->n, i / 2 + 1);
+                close(seen[k]->res);
+                loop_accept(loops[k], &seen[k]->op, listener);
+                ck_assert_int_eq(loop_turn(loops[k], 0), 0);
+        }
+        for (int i = 0; i < 4; i++)
+                close(clients[i]);
+        loop_free(loops[1]);
+        close(listener);
+        unlink(address.sun_path);
+        *strrchr(address.sun_path, '/') = '\0';
+        rmdir(address.sun_path);
+        loop_cancel(loop, &seen[0]->op);
+        turn_until(seen[0], 3);
+        free(seen[0]);
+        free(seen[1]);
 }
 END_TEST
 
@@ -483,6 +522,7 @@ int main(void) {
         tcase_add_test(tcase, a_cancelled_operation_gets_its_last_completion);
         tcase_add_test(tcase, more_operations_than_the_queue_holds_are_submitted);
         tcase_add_test(tcase, connections_are_accepted_and_carry_bytes_both_ways);
+        tcase_add_test(tcase, who_wait_at_one_listener_take_turns);
         tcase_add_test(tcase, a_message_with_a_descriptor_can_be_received);
         tcase_add_test(tcase, a_busy_turn_makes_no_system_call);
         suite_add_tcase(suite, tcase);

@@ -679,7 +679,7 @@ static void serve(enum mr_role role) {
         char byte = 0;
 
         (void)role;
-        loop_accept_many(self.loop, &tried.op, scene.backend);
+        loop_accept(self.loop, &tried.op, scene.backend);
         while (tried.n == 0)
                 if (loop_turn(self.loop, UINT64_MAX) < 0)
                         break;
