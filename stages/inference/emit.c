@@ -226,16 +226,22 @@ static void sources_set(struct flight *f) {
         inf->made.sources = &inf->source_list;
 }
 
-static void usage_set(struct flight *f) {
+/* Where the backend has not counted, or has not come to it: what was delivered. */
+static void usage_count(struct flight *f) {
         const struct record *record = flight_record(f);
-        struct record *made = &f->inf->made;
         struct flight_usage *usage = &f->usage;
 
-        if (!usage->counted) {
-                usage->prompt = record->has & HAS(prompt_tokens) ? record->prompt_tokens : 0;
-                usage->completion = (f->answer_quarters + 3) / 4;
-                usage->total = usage->prompt + usage->completion;
-        }
+        if (usage->counted)
+                return;
+        usage->prompt = record->has & HAS(prompt_tokens) ? record->prompt_tokens : 0;
+        usage->completion = (f->answer_quarters + 3) / 4;
+        usage->total = usage->prompt + usage->completion;
+}
+
+static void usage_set(struct flight *f) {
+        struct record *made = &f->inf->made;
+        const struct flight_usage *usage = &f->usage;
+
         made->has |= HAS(prompt_tokens) | HAS(completion_tokens) | HAS(total_tokens);
         made->prompt_tokens = usage->prompt;
         made->completion_tokens = usage->completion;
@@ -311,10 +317,12 @@ int emit_restart(struct flight *f, enum mr_error code, struct mr_view message) {
 int emit_terminal(struct flight *f) {
         struct inference *inf = f->inf;
         uint64_t now_ns = clock_now_ns();
-        bool done = f->code == MR_E_none;
+        bool done = f->code == MR_E_none, some = done || f->first_ns != 0;
         int r;
 
         inf->made.n_unknown = 0;
+        if (some)
+                usage_count(f);
         if (done)
                 done_set(f, now_ns);
         else
@@ -326,7 +334,7 @@ int emit_terminal(struct flight *f) {
         slab_edit(&inf->slab, f->slot)->done = 1;
         f->passed_seq = inf->tx->next;
         counters_observe(inf->w->counters, HISTOGRAM_stage, now_ns - f->claim_ns);
-        if (done) {
+        if (some) {
                 counters_add(inf->w->counters, COUNTER_tokens_prompt, f->usage.prompt);
                 counters_add(inf->w->counters, COUNTER_tokens_completion, f->usage.completion);
         }

@@ -260,6 +260,26 @@ START_TEST(a_cancel_ends_a_running_answer_and_only_that) {
 }
 END_TEST
 
+START_TEST(what_was_delivered_of_an_answer_that_broke_off_is_counted_C15) {
+        struct counters_shm *counters;
+        uint64_t id;
+
+        world_free(&world);
+        echo.gap_ms = 5;
+        setup_with((struct world_setup){0});
+        counters = world.counters;
+        id = world_say(&world, "extraordinary words");
+        world_turn(&world);
+        world_take(&world, id, &answer);
+        ck_assert_uint_eq(counters_get(counters, COUNTER_tokens_completion), 0);
+        world_cancel(&world, id, CANCEL_DISCONNECT);
+        world_turn(&world);
+        world_take(&world, id, &answer);
+        ck_assert_int_eq(answer.code, MR_E_cancelled);
+        ck_assert_uint_gt(counters_get(counters, COUNTER_tokens_completion), 0);
+}
+END_TEST
+
 START_TEST(a_deadline_ends_a_running_answer) {
         uint64_t id;
 
@@ -592,6 +612,7 @@ int main(void) {
         tcase_add_test(tc, a_slot_is_kept_until_post_has_passed_the_last_record);
         tcase_add_test(tc, answers_of_many_requests_interleave);
         tcase_add_test(tc, a_cancel_ends_a_running_answer_and_only_that);
+        tcase_add_test(tc, what_was_delivered_of_an_answer_that_broke_off_is_counted_C15);
         tcase_add_test(tc, a_deadline_ends_a_running_answer);
         tcase_add_test(tc, who_had_emitted_nothing_runs_again_after_a_death);
         tcase_add_test(tc, who_had_emitted_nothing_fails_where_the_operator_wants_it);
