@@ -442,6 +442,7 @@ def test_done_is_told_only_when_it_is_stored(daemon):
 
 
 def test_a_slow_disk_holds_nobody_else_up(daemon):
+    """C23."""
     d = daemon(echo(lanes=1), env={"MILLRACE_FAULT": "stream:in_transaction:sleep=2000:count=1"})
     c = d.client()
     detach(c, "slow", "x")

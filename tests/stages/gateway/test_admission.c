@@ -139,7 +139,7 @@ START_TEST(numbers_are_unique_over_incarnations) {
 }
 END_TEST
 
-START_TEST(the_lane_limit_is_exact_over_gateways) {
+START_TEST(c18_the_lane_limit_is_exact_over_gateways) {
         for (int i = 0; i < 4; i++)
                 ck_assert_int_eq(table_lane_take(&table, 0), 0);
         ck_assert_int_eq(table_lane_take(&table, 0), ADMISSION_E_FULL);
@@ -271,7 +271,7 @@ static Suite *suite(void) {
         tcase_add_test(all, follows_are_found_marked_counted_and_removed);
         tcase_add_test(all, the_follow_table_holds_what_its_limits_say);
         tcase_add_test(all, numbers_are_unique_over_incarnations);
-        tcase_add_test(all, the_lane_limit_is_exact_over_gateways);
+        tcase_add_test(all, c18_the_lane_limit_is_exact_over_gateways);
         tcase_add_test(all, claims_run_out_and_come_back);
         tcase_add_test(all, a_slot_is_found_by_id_while_it_is_claimed_open_or_closing);
         tcase_add_test(all, an_open_slot_whose_record_was_committed_survives_with_its_body);
