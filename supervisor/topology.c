@@ -164,6 +164,9 @@ int topology_build(const struct settings *s, uint32_t n_cores, uint64_t generati
                 /* A record that could never be claimed would stop the lane for ever. */
                 if (slab_units[stage] && t->slab_units[stage] < s->memory.ring_bytes / SLAB_UNIT)
                         t->slab_units[stage] = s->memory.ring_bytes / SLAB_UNIT;
+                /* What is in flight is to run, not to wait behind others. */
+                if (slab_units[stage] && t->slab_units[stage] < t->max_in_flight)
+                        t->slab_units[stage] = t->max_in_flight;
         }
         add_procs(t);
         for (uint32_t lane = 0; lane < t->n_lanes; lane++)

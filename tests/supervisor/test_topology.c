@@ -159,6 +159,16 @@ START_TEST(a_slab_holds_the_longest_record_several_times) {
 }
 END_TEST
 
+START_TEST(a_slab_has_room_for_all_that_is_in_flight) {
+        settings->admission.max_in_flight = 10000;
+        build(1);
+        ck_assert_uint_ge(topology->slab_units[ROLE_RAG], 10000);
+        ck_assert_uint_ge(topology->slab_units[ROLE_INFERENCE], 10000);
+        ck_assert_uint_ge(topology->slab_units[ROLE_POST], 10000);
+        ck_assert_uint_eq(topology->slab_units[ROLE_STREAM], 0);
+}
+END_TEST
+
 /* ---- wiring ---------------------------------------------------------------------------------- */
 
 START_TEST(each_lane_has_its_line_of_data_rings_and_its_control_rings) {
@@ -333,6 +343,7 @@ int main(void) {
         tcase_add_test(tc, two_lanes_with_the_defaults_fit_64_mib);
         tcase_add_test(tc, the_largest_topology_has_room);
         tcase_add_test(tc, a_slab_holds_the_longest_record_several_times);
+        tcase_add_test(tc, a_slab_has_room_for_all_that_is_in_flight);
         tcase_add_test(tc, each_lane_has_its_line_of_data_rings_and_its_control_rings);
         tcase_add_test(tc, ring_sizes_follow_the_settings);
         tcase_add_test(tc, every_object_has_one_writer_and_a_name_of_its_own);
