@@ -1,5 +1,6 @@
 """The rows of bench/run that speak HTTP: beside nginx (an answer of its own) and haproxy (an answer fetched)."""
 
+import http.client
 import json
 import os
 import pathlib
@@ -244,12 +245,12 @@ def bench_streams(Millrace, cpu_ns, row):
     """What a slow stream costs, all processes together, while 10,000 of them run."""
     raise_limit(MANY + 100)
     ours = millrace(Millrace, [{"name": "w", "kind": "echo", "gap_ms": 2000}], f"admission.max_in_flight={MANY}",
-                    "stream.log_bytes=268435456", "admission.arena_bytes=67108864", "memory.ring_bytes=4194304")
-    words = " ".join(["word"] * 30)
+                    "admission.arena_bytes=67108864", "stream.log_bytes=268435456")
+    words = " ".join(["word"] * 40)
     body = json.dumps({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": words}]}).encode()
     request = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-    poll, streams, whole = select.epoll(), {}, 0
+    poll, streams, begun, whole, each = select.epoll(), {}, 0, 0, None
     try:
         before = pss(ours.pids)
         for _ in range(MANY):
@@ -257,18 +258,21 @@ def bench_streams(Millrace, cpu_ns, row):
             s.sendall(request)
             poll.register(s, select.EPOLLIN)
             streams[s.fileno()] = [s, b""]
-        each, end = None, time.monotonic() + 300
+        end = time.monotonic() + 300
         while streams and time.monotonic() < end:
             for fd, _ in poll.poll(1):
                 s, tail = streams[fd]
                 data = s.recv(65536)
+                begun += not tail
                 tail = (tail + data)[-64:]
                 streams[fd][1] = tail
                 if not data or tail.endswith(b"0\r\n\r\n"):
                     whole += b"[DONE]" in tail
                     poll.unregister(fd), s.close()
                     del streams[fd]
-            if each is None and time.monotonic() > end - 270:
+            if each is None and begun == MANY:
+                if len(streams) < MANY:
+                    raise SystemExit(f"bench: {MANY - len(streams)} streams had ended when the last one began")
                 each = (pss(ours.pids) - before) / MANY
         if whole != MANY:
             raise SystemExit(f"bench: {whole} of {MANY} streams came to their end")
@@ -277,3 +281,64 @@ def bench_streams(Millrace, cpu_ns, row):
             s.close()
         ours.close()
     yield row("streams", each, "bytes", None, None, f"of all processes for each of {MANY} streams, a word every 2 s; all were whole")
+
+
+def private_bytes(pids):
+    """What no other process shares: the log and the rings are counted by what they are allowed."""
+    return sum(int(line.split()[1]) * 1024 for pid in pids for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+               if line.startswith("RssAnon:"))
+
+
+def unsent_bytes(port):
+    """What the kernel holds for the connections of this port."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(r[4].partition(":")[0], 16) for r in rows if r[1].endswith(f":{port:04X}") and r[3] == "01")
+
+
+def unary_us(port, n=200):
+    """Median µs of a short answer, on one connection."""
+    times = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for _ in range(n):
+        start = time.perf_counter()
+        connection.request("POST", "/v1/chat/completions", BODY, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        times.append((time.perf_counter() - start) * 1e6)
+        if answer["choices"][0]["message"]["content"] != "hello":
+            raise SystemExit(f"bench: {answer}")
+    connection.close()
+    return statistics.median(times)
+
+
+def bench_deaf(Millrace, cpu_ns, row, n=1000):
+    """What a client costs that asks for a long answer and never reads, and what others notice of 1,000 of them."""
+    raise_limit(n + 100)
+    ours, deaf = millrace(Millrace, [{"name": "w", "kind": "echo"}], f"admission.max_in_flight={n}",
+                          "stream.log_bytes=536870912"), []
+    body = json.dumps({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": ("abcdefgh" * 6 + " ") * 4000}]})
+    request = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+               b"Content-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
+    try:
+        alone = unary_us(ours.port)
+        before = private_bytes(ours.pids)
+        end = time.monotonic() + 100  # from 120 s on the kernel gives them up
+        for asked in range(n):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", ours.port))
+            s.sendall(request)
+            deaf.append(s)
+            while asked % 20 == 19 and ours.status()["requests"]["in_flight"] > 0 and time.monotonic() < end:
+                time.sleep(0.02)  # the door holds so many bytes and no more
+        status = ours.status()["requests"]
+        if (status["completed"], status["in_flight"]) != (n + 200, 0):
+            raise SystemExit(f"bench: {status}")
+        beside = unary_us(ours.port)
+        private, unsent = (private_bytes(ours.pids) - before) / n, unsent_bytes(ours.port) / n
+    finally:
+        for s in deaf:
+            s.close()
+        ours.close()
+    yield row("deaf", private + unsent, "bytes", 98304, 1.0,
+              f"for each of {n} streams that nobody reads, beside 96 KiB: {private:.0f} of our memory, {unsent:.0f} unsent in the kernel")
+    yield row("deaf-beside", beside, "µs p50", alone, None, f"a short answer on one connection beside those {n}, and alone")

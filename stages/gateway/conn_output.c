@@ -136,9 +136,24 @@ void conns_on_later(struct loop_timer *timer) {
 
 /* ---- sending ---- */
 
+/* It was as large as what came might have become, and may have to wait for long. */
+static void output_shrink(struct conn_out *out) {
+        uint8_t *less;
+
+        if (out->len == 0 || out->cap <= CONN_OUT || out->len > out->cap / 2)
+                return;
+        less = realloc(out->at, out->len);
+        if (!less)
+                return;
+        out->at = less;
+        out->cap = out->len;
+}
+
 bool conn_room(struct conn *c) {
         if (c->state == CONN_CLOSING || conn_pending(c) < c->protocol->out_soft)
                 return true;
+        if (!c->stalled)
+                output_shrink(&c->out[c->filling]);
         c->stalled = true;
         return false;
 }

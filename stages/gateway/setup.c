@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +22,10 @@ static int settings_check(const struct settings *s) {
         return 0;
 }
 
+/* Of what is larger than this the kernel has the memory back at once. Left alone, libc raises the bound
+ * with the first large body, and later ones leave holes between what slow clients keep waiting. */
+#define LARGE_BYTES (128 * 1024)
+
 int gateway_init(struct worker *w) {
         const struct settings *s = w->settings;
         struct gateway *gw;
@@ -29,6 +34,7 @@ int gateway_init(struct worker *w) {
 
         if (r < 0)
                 return r;
+        (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
         gw = calloc(1, sizeof(*gw));
         if (!gw)
                 return -ENOMEM;
