@@ -147,6 +147,9 @@ bool endpoint_decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_
                 to[n++] = (char)((high - hex) << 4 | (low - hex));
                 i += 2;
         }
+        for (uint32_t i = 0; i < n; i++)
+                if ((unsigned char)to[i] < 0x20 || to[i] == 0x7f)
+                        return false; /* no name has them, and it may become a line of the answer's head */
         *ret_n = n;
         return n > 0;
 }

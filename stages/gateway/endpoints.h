@@ -24,5 +24,6 @@ struct endpoint {
 /* METHOD: ret_allow is the Allow header's value; of the path "*": what any of them has. */
 int endpoint_find(const struct http1_request *request, const struct endpoint **ret,
                 char ret_allow[static ENDPOINT_ALLOW_MAX]);
-/* A part of a path as a name: %41 is A. False: no such text, or longer than cap. */
+/* A part of a path as a name: %41 is A. False: no such text, with unprintable characters, or longer than
+ * cap. */
 bool endpoint_decode(struct mr_view path, char *to, uint32_t cap, uint32_t *ret_n);

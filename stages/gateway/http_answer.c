@@ -18,7 +18,17 @@ void http_lines_init(struct http_lines *lines) {
         lines->b = (struct json_buf){.at = lines->at, .cap = sizeof(lines->at)};
 }
 
+/* An id that was refused for it may hold what ends a line. */
+static bool is_value(struct mr_view text) {
+        for (uint32_t i = 0; i < text.n; i++)
+                if ((unsigned char)text.p[i] < ' ' || text.p[i] == 0x7f)
+                        return false;
+        return true;
+}
+
 void http_line(struct http_lines *lines, const char *name, struct mr_view value) {
+        if (!is_value(value))
+                return;
         json_put_text(&lines->b, name);
         json_put(&lines->b, ": ", 2);
         json_put(&lines->b, value.p, value.n);
@@ -194,8 +204,8 @@ void http_piece_end(struct conn *c, const struct json_buf *piece) {
         char *at = piece->at - CHUNK_HEAD;
         uint32_t digits = 1;
 
-        if (piece->len == 0)
-                return; /* that would be the last chunk */
+        if (piece->len == 0 || http_of(c)->is_head)
+                return; /* that would be the last chunk; there is no body */
         if (http_of(c)->minor0) {
                 memmove(at, piece->at, piece->len);
                 conn_wrote(c, piece->len);
@@ -223,7 +233,8 @@ void http_events_ping(struct conn *c) {
 
 void http_stream_end(struct conn *c) {
         static const char end[] = "0\r\n\r\n";
-        uint8_t *to = http_of(c)->minor0 ? NULL : conn_reserve(c, sizeof(end) - 1);
+        const struct http *h = http_of(c);
+        uint8_t *to = h->minor0 || h->is_head ? NULL : conn_reserve(c, sizeof(end) - 1);
 
         if (!to)
                 return;

@@ -20,6 +20,7 @@ struct http_lines {
         char at[HTTP_LINES_MAX];
 };
 void http_lines_init(struct http_lines *lines);
+/* A value that is none, because it holds unprintable characters, is left out. */
 void http_line(struct http_lines *lines, const char *name, struct mr_view value);
 void http_line_u64(struct http_lines *lines, const char *name, uint64_t value);
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import tempfile
 import threading
 import time
@@ -290,6 +291,33 @@ def test_requests_in_one_piece_are_answered_in_their_order(daemon):
     s.sendall(b"".join(post(body(f"number {n}")) for n in range(20)))
     got = read_until(s, b'"content":"number 19"').decode()
     assert re.findall(r'"content":"number (\d+)"', got) == [str(n) for n in range(20)]
+
+
+def test_streams_and_whole_answers_in_one_piece_come_in_their_order(daemon):
+    d = serve(daemon)
+    s = connect(d)
+    get = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    s.sendall(post(body("a b", stream=True)) + post(body("c")) + get % b"healthz" + post(body("d e", stream=True)) + get % b"nowhere"
+              + post(body("f"), "Connection: close\r\n"))
+    got = read_all(s).decode()
+    assert re.findall(r'HTTP/1.1 (\d+)|"content":"([^"]+)"|(\[DONE\])|"status":"(ok)"', got) == [
+        ("200", "", "", ""), ("", "a ", "", ""), ("", "b", "", ""), ("", "", "[DONE]", ""), ("200", "", "", ""), ("", "c", "", ""),
+        ("200", "", "", ""), ("", "", "", "ok"), ("200", "", "", ""), ("", "d ", "", ""), ("", "e", "", ""), ("", "", "[DONE]", ""),
+        ("404", "", "", ""), ("200", "", "", ""), ("", "f", "", "")]
+
+
+def test_c6_who_resets_at_once_or_at_any_byte_leaves_nothing_behind(daemon):
+    d = serve(daemon, echo(gap_ms=5))
+    gateway, asked = d.pid("gateway"), post(body("w " * 50, stream=True))
+    for n in range(1000):
+        with connect(d) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if n % 2:
+                s.sendall(asked[:n])
+    assert ask(d, body("after"))[0] == 200
+    wait_for("the slots", lambda: d.status()["requests"]["in_flight"] == 0)
+    wait_for("the connections", lambda: d.status()["gateways"][0]["connections"] == 0)
+    assert d.pid("gateway") == gateway
 
 
 def test_c2_a_large_body_arrives_and_one_too_large_is_told_so(daemon):

@@ -67,6 +67,17 @@ def test_unknown_jobs_and_wrong_methods(daemon):
     assert events(d, made["events_url"] + "?after=-1")[0] == 400
 
 
+@pytest.mark.parametrize("id", ["x%0d%0aX-Injected:%20yes", "resp_x%0d%0aX-Injected:%20yes", "%00", "a%7f", "%0a"])
+def test_an_id_cannot_write_lines_of_the_answers_head(daemon, id):
+    d = daemon(ECHO)
+    for method, path in (("GET", "/v1/jobs/" + id), ("GET", f"/v1/jobs/{id}/events"), ("DELETE", "/v1/jobs/" + id),
+                         ("GET", "/v1/responses/" + id), ("POST", f"/v1/responses/{id}/cancel"), ("GET", "/v1/models/" + id)):
+        status, headers, got = ask(d, method, path)
+        assert status == 404 and "X-Injected" not in headers and "x-millrace-id" not in headers, (method, path, headers)
+    status, headers, got = ask(d, "POST", "/v1/jobs", {"id": urllib.parse.unquote(id), "prompt": "x"})
+    assert status == 400 and "unprintable" in got["error"]["message"] and "x-millrace-id" not in headers, headers
+
+
 def test_without_a_database_there_are_no_jobs(daemon):
     d = daemon({**ECHO, "stream.database": "none"})
     status, _, got = ask(d, "POST", "/v1/jobs", {"prompt": "a"})
@@ -123,6 +134,18 @@ def test_readers_resume_and_what_has_ended_is_204(daemon):
         assert events(d, made["events_url"] + "?after=1", {"Last-Event-ID": f"{made['id']}.{after}"})[1] == whole[after:]
     last = whole[-1][1]["seq"]
     assert events(d, f"{made['events_url']}?after={last}") == (204, [])
+
+
+def test_head_of_a_stream_has_no_body_and_the_connection_goes_on(daemon):
+    d = daemon(ECHO)
+    made = ask(d, "POST", "/v1/jobs", {"prompt": "one two"})[2]
+    get = f" {made['events_url']} HTTP/1.1\r\nHost: localhost\r\n"
+    s = connect(d)
+    s.sendall(f"HEAD{get}\r\nHEAD{get}Last-Event-ID: {made['id']}.1\r\n\r\nGET{get}\r\n".encode())
+    got = read_until(s, b"\r\n0\r\n\r\n").decode()
+    heads = got.split("HTTP/1.1 ")[1:]
+    assert len(heads) == 3 and all("text/event-stream" in h for h in heads)
+    assert all(h.endswith("\r\n\r\n") and "data:" not in h for h in heads[:2]) and "data:" in heads[2]
 
 
 def test_two_readers_get_the_same_and_a_killed_gateway_costs_nothing(daemon):
