@@ -40,9 +40,9 @@ static const uint64_t facts[] = {
         AT(topology_shm, n_lanes), AT(topology_shm, max_in_flight),
         AT(topology_shm, arena_bytes), AT(topology_shm, slab_slots),
         AT(topology_shm, slab_units), AT(topology_shm, lane_state),
-        AT(topology_shm, lane_missing), AT(topology_shm, procs), AT(topology_shm, rings), AT(topology_ring, kind), AT(topology_ring, lane),
-        AT(topology_ring, from), AT(topology_ring, n), AT(topology_ring, bound),
-        AT(topology_ring, bytes),
+        AT(topology_shm, lane_missing), AT(topology_shm, procs), AT(topology_shm, rings),
+        AT(topology_ring, kind), AT(topology_ring, lane), AT(topology_ring, from),
+        AT(topology_ring, n), AT(topology_ring, bound), AT(topology_ring, bytes),
         /* ring */
         RING_HVER, RING_FLAGS_ALL, RING_SEQ_INVALID, RING_NEW, RING_CLAIMED, RING_ACKED,
         sizeof(struct ring_desc), AT(ring_desc, pos), AT(ring_desc, len),
