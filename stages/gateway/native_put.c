@@ -154,11 +154,23 @@ static struct mr_view finish_reason(const struct record *r) {
         return r->has & HAS(finish_reason) ? r->finish_reason : (struct mr_view){"stop", 4};
 }
 
+/* Members of a backend's chunk that nobody here knows, as one JSON object. */
+static void put_extra(struct pack_buf *w, const struct record *r) {
+        if (!(r->has & HAS(extra)))
+                return;
+        put_name(w, "extra");
+        pack_str_head(w, r->extra.n + 2);
+        pack_byte(w, '{');
+        pack_bytes(w, r->extra.p, r->extra.n);
+        pack_byte(w, '}');
+}
+
 static void put_done(struct pack_buf *w, const struct record *r) {
         put_member(w, "finish_reason", finish_reason(r));
         put_usage(w, r);
         put_sources(w, r);
         put_timing(w, r);
+        put_extra(w, r);
 }
 
 /* What makes a delta something else than text of the first choice. */
@@ -173,15 +185,6 @@ static void put_kind(struct pack_buf *w, const struct record *r) {
                 put_member(w, "kind", r->delta_kind);
 }
 
-/* Members of a backend's chunk that nobody here knows, as one JSON object. */
-static void put_extra(struct pack_buf *w, struct mr_view members) {
-        put_name(w, "extra");
-        pack_str_head(w, members.n + 2);
-        pack_byte(w, '{');
-        pack_bytes(w, members.p, members.n);
-        pack_byte(w, '}');
-}
-
 static void put_delta(struct pack_buf *w, const struct record *r) {
         put_kind(w, r);
         if (r->has & HAS(text))
@@ -190,8 +193,7 @@ static void put_delta(struct pack_buf *w, const struct record *r) {
                 put_name(w, "tool");
                 msgpack_pack_object(&w->pk, *r->tool);
         }
-        if (r->has & HAS(extra))
-                put_extra(w, r->extra);
+        put_extra(w, r);
 }
 
 static uint32_t delta_members(const struct record *r) {
@@ -208,7 +210,7 @@ void native_put_event(struct pack_buf *w, struct mr_view id, const struct log_ev
         if (head->type == RECORD_DELTA)
                 native_put_begin(w, "delta", id, 1 + delta_members(record));
         else if (head->type == RECORD_DONE)
-                native_put_begin(w, "done", id, 1 + 4);
+                native_put_begin(w, "done", id, 1 + 4 + ((record->has & HAS(extra)) != 0));
         else
                 native_put_begin(w, "error", id, 1 + ERROR_MEMBERS);
         put_number(w, "seq", head->seq);

@@ -395,11 +395,22 @@ uint32_t openai_done_bound(const struct openai_answer *answer, const struct reco
 void openai_finish_chunk(
                 struct json_buf *b, const struct openai_answer *answer, const struct record *done) {
         struct openai_extra extra = openai_extra_of(done);
+        struct json_text inside = {0};
 
+        openai_extra_find(&extra, 0, &inside);
         chunk_begin(b, answer);
         choice_begin(b, 0);
-        json_put_text(b, answer->kind == OPENAI_CHAT ? ",\"delta\":{}" : ",\"text\":\"\"");
-        json_put_text(b, ",\"logprobs\":null,\"finish_reason\":");
+        if (answer->kind == OPENAI_CHAT) {
+                json_put_text(b, ",\"delta\":{");
+                openai_extra_put_delta(b, inside);
+                json_put(b, "}", 1);
+        } else {
+                json_put_text(b, ",\"text\":\"\"");
+        }
+        openai_extra_put_choice(b, inside);
+        if (!openai_extra_has(inside, "logprobs"))
+                json_put_text(b, ",\"logprobs\":null");
+        json_put_text(b, ",\"finish_reason\":");
         put_string(b, openai_finish_reason(done));
         json_put(b, "}", 1);
         choices_end(b, answer);

@@ -53,6 +53,7 @@ struct openai_call {
         struct openai_bytes extra;   /* members that came before the first part: a length, then they */
         uint32_t extra_at;           /* how far those are out */
         uint32_t extra_last;         /* where the last of them begin */
+        struct openai_bytes last;    /* members of the chunk that ended the first choice, for DONE */
         struct openai_bytes details; /* usage beyond the three numbers, for DONE */
 
         bool ended; /* the response is over, as `code` says */

@@ -56,15 +56,27 @@ static enum openai_step fail_said(struct openai_call *call, const struct chunk_f
         return OPENAI_OVER;
 }
 
+/* What DONE has beside its own: members of the last chunk, then the usage. */
+static void take_extra(struct openai_call *call) {
+        struct openai_bytes *from = call->last.n ? &call->last : &call->details;
+        uint32_t n = from->n;
+
+        if (from == &call->last && call->details.n &&
+                        (openai_bytes_add(from, ",", 1) ||
+                                        openai_bytes_add(from, call->details.p, call->details.n)))
+                from->n = n; /* no memory: the three numbers stand on their own */
+        call->f->extra = from->p;
+        call->f->extra_len = from->n;
+        *from = (struct openai_bytes){0};
+}
+
 void openai_finish(struct openai_call *call) {
         struct flight *f = call->f;
         char finish[sizeof(call->finish)];
 
         memcpy(finish, call->finish[0] ? call->finish : "stop",
                         call->finish[0] ? sizeof(finish) : 5);
-        f->extra = call->details.p;
-        f->extra_len = call->details.n;
-        call->details = (struct openai_bytes){0};
+        take_extra(call);
         openai_release(call, true);
         flight_done(f, finish, (uint32_t)strlen(finish));
 }
@@ -193,12 +205,31 @@ static enum openai_step hold_members(struct openai_call *call, const struct chun
         return OPENAI_ON;
 }
 
+/* The chunk ends the first choice: its members go with DONE, which says the same. */
+static bool is_last(const struct openai_call *call, const struct chunk *chunk) {
+        return chunk->finish_reason.p && chunk->n_choices == 1 &&
+               chunk->extra.n <= extra_max(call) / 2;
+}
+
+/* A backend may end it twice. */
+static enum openai_step keep_last(struct openai_call *call, const struct chunk *chunk) {
+        if (call->last.n && emit_delta(call->f, &(struct emit_delta){.extra = {
+                                            call->last.p, call->last.n}}))
+                return OPENAI_WAIT;
+        call->last.n = 0;
+        return openai_bytes_add(&call->last, chunk->extra.p, chunk->extra.n)
+                               ? fail_stream(call, "out of memory")
+                               : OPENAI_ON;
+}
+
 /* A chunk without parts: its members go out alone once the answer has begun, or ends. */
 static enum openai_step emit_members(struct openai_call *call, const struct chunk *chunk) {
         if (chunk->extra.n == 0 || chunk->extra.n > extra_max(call))
                 return OPENAI_ON;
         if (!flight_has_begun(call->f) && !chunk->finished)
                 return hold_members(call, chunk);
+        if (is_last(call, chunk))
+                return keep_last(call, chunk);
         if (over_limit(call, chunk->extra.n))
                 return OPENAI_OVER;
         if (emit_delta(call->f, &(struct emit_delta){.extra = {chunk->extra.p, chunk->extra.n}}))
@@ -215,7 +246,7 @@ static void take_usage(struct openai_call *call, const struct chunk_usage *usage
         to->completion = usage->completion;
         to->total = usage->total ? usage->total : usage->prompt + usage->completion;
         call->details.n = 0;
-        if (!usage->details || usage->raw.n > extra_max(call))
+        if (!usage->details || usage->raw.n > extra_max(call) / 2)
                 return;
         if (openai_bytes_add(&call->details, "\"usage\":", 8) ||
                         openai_bytes_add(&call->details, usage->raw.p, usage->raw.n))

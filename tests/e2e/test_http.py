@@ -213,7 +213,7 @@ def test_members_that_millrace_does_not_know_come_through_where_they_stood(daemo
     ours = ("id", "object", "created", "model", "choices")
     assert [without(c, *ours) for c in chunks] == [
         {}, {"prompt_filter_results": PROMPT_FILTER}, fingerprint, fingerprint, {"provider": "here", **fingerprint}, {},
-        fingerprint, fingerprint, {}]
+        fingerprint, fingerprint]
     choices = [c["choices"][0] for c in chunks]
     assert choices[3] == {"index": 0, "delta": {"content": "a", "annotations": [], "audio": None}, "logprobs": None,
                           "native": None, "finish_reason": None}
@@ -224,7 +224,8 @@ def test_members_that_millrace_does_not_know_come_through_where_they_stood(daemo
         [{"index": 1, "id": "call_1", "type": "function", "function": {"name": "g", "arguments": "{}"},
           "thought_signature": "x"}],
         [{"index": 0, "function": {"arguments": "[]"}, "late": 1.5}]]
-    assert choices[7]["content_filter_results"] == {} and choices[8]["finish_reason"] == "tool_calls"
+    assert choices[7] == {"index": 0, "delta": {}, "content_filter_results": {}, "logprobs": None,
+                          "finish_reason": "tool_calls"}
     whole = json.loads(ask(d, body("x @vendor"))[2])
     assert whole["usage"]["cost"] == 0.1 and whole["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
     assert without(whole, *ours, "usage") == {"prompt_filter_results": PROMPT_FILTER, "provider": "here", **fingerprint}
@@ -233,10 +234,13 @@ def test_members_that_millrace_does_not_know_come_through_where_they_stood(daemo
                        "tool_calls": [{**without(calls[0][0], "index"), "late": 1.5,
                                        "function": {"name": "f", "arguments": "[]", "strict": None}},
                                       without(calls[1][0], "index")]}
-    told = [e["tool"] for e in d.client().submit("native", prompt="x @vendor", rag=False) if e.get("tool")]
+    native = d.client().submit("native", prompt="x @vendor", rag=False)
+    told = [e["tool"] for e in native if e.get("tool")]
     assert json.loads(told[0]["extra"]) == {"extra_content": {"google": {"thought_signature": "c2ln"}},
                                             "function": {"strict": None}}
     assert told[2] == {"index": 0, "arguments": "[]", "extra": '{"late":1.5}'}
+    last = json.loads(native[-1]["extra"])
+    assert last["choices"] == [{"index": 0, "content_filter_results": {}}] and last["usage"] == whole["usage"]
     whole = json.loads(ask(d, body("x @filtered"))[2])
     assert whole["prompt_filter_results"] == PROMPT_FILTER
     assert whole["choices"][0]["content_filter_results"] == {"hate": {"filtered": True}}

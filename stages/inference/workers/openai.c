@@ -80,10 +80,12 @@ static void call_forget(struct openai_call *call) {
         bytes_forget(&call->rest);
         bytes_forget(&call->whole);
         bytes_forget(&call->extra);
+        bytes_forget(&call->last);
         bytes_forget(&call->details);
         clean.rest = call->rest;
         clean.whole = call->whole;
         clean.extra = call->extra;
+        clean.last = call->last;
         clean.details = call->details;
         *call = clean;
 }
@@ -128,6 +130,7 @@ struct openai_pool *openai_pool_free(struct openai_pool *pool) {
                 bytes_free(&call->rest);
                 bytes_free(&call->whole);
                 bytes_free(&call->extra);
+                bytes_free(&call->last);
                 bytes_free(&call->details);
                 free(call);
         }

@@ -316,6 +316,18 @@ START_TEST(usage_details_come_as_the_backend_gave_them) {
 }
 END_TEST
 
+START_TEST(what_the_last_chunk_had_comes_with_the_reason) {
+        struct record *done = tape_done("stop");
+
+        done->has |= HAS(extra);
+        done->extra = tape_view("\"choices\":[{\"index\":0,\"stop_reason\" :7,\"logprobs\":{},\"delta\":{"
+                                "\"x\":null}}],\"timings\":{\"a\":1}");
+        expect_text(finish_chunk(&chat, done),
+                        HEAD "{\"index\":0,\"delta\":{\"x\":null},\"stop_reason\" :7,\"logprobs\":{},"
+                             "\"finish_reason\":\"stop\"}],\"timings\":{\"a\":1}}");
+}
+END_TEST
+
 /* ---- legacy completions ---- */
 
 #define LEGACY                                                                                     \
@@ -487,6 +499,7 @@ static Suite *suite(void) {
         tcase_add_checked_fixture(ends, tape_clear, NULL);
         tcase_add_test(ends, the_finish_chunk_has_the_reason_and_the_sources);
         tcase_add_test(ends, the_usage_chunk_has_no_choices_and_the_totals);
+        tcase_add_test(ends, what_the_last_chunk_had_comes_with_the_reason);
         tcase_add_test(ends, usage_details_come_as_the_backend_gave_them);
         tcase_add_test(ends, legacy_completions_have_text_in_their_choices);
         tcase_add_test(ends, legacy_reasoning_is_no_text);
