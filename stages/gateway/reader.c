@@ -239,8 +239,10 @@ static enum pump pump_event(struct gateway *gw, struct reader *r) {
                 reader_cut(gw, r, MR_E_gone, "these events are not kept any more");
                 return PUMP_ENDED;
         }
-        if (head.seq <= r->after)
-                return PUMP_MORE; /* attached before there was anything to pass over */
+        /* Attached before there was anything to pass over. The end ends everybody, also who asked for what
+         * comes behind it. */
+        if (head.seq <= r->after && head.type == RECORD_DELTA)
+                return PUMP_MORE;
         if (record_decode(&gw->w->decoder, gw->event, head.len, &record) < 0) {
                 reader_cut(gw, r, MR_E_internal, "an event of the answer cannot be read");
                 return PUMP_ENDED;

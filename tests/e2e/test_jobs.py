@@ -136,6 +136,14 @@ def test_readers_resume_and_what_has_ended_is_204(daemon):
     assert events(d, f"{made['events_url']}?after={last}") == (204, [])
 
 
+def test_a_cursor_behind_all_that_will_come_ends_with_the_job(daemon):
+    d = daemon({**ECHO, "inference.workers": [{"name": "local", "kind": "echo", "gap_ms": 50}]})
+    made = ask(d, "POST", "/v1/jobs", {"prompt": "w " * 20})[2]
+    status, found = events(d, made["events_url"] + "?after=1000")  # it runs: more may come
+    assert status == 200 and [e["ev"] for _, e in found] == ["done"]
+    assert events(d, made["events_url"] + "?after=1000") == (204, [])
+
+
 def test_head_of_a_stream_has_no_body_and_the_connection_goes_on(daemon):
     d = daemon(ECHO)
     made = ask(d, "POST", "/v1/jobs", {"prompt": "one two"})[2]

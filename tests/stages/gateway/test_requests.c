@@ -529,6 +529,25 @@ START_TEST(attach_before_anything_is_logged_passes_over_what_it_has) {
 }
 END_TEST
 
+START_TEST(the_end_ends_also_a_reader_who_asked_for_what_comes_behind_it) {
+        struct record request;
+        uint64_t req_id;
+        uint32_t r;
+
+        rig_say(&a, "op", "submit", "id", "r1", "prompt", "x", NULL);
+        r = begin(&request, &req_id);
+        rig_delta(&rig, 0, r, 1, "one");
+        rig_settle(&rig);
+        say_attach(&b, "r1", 100);
+        rig_settle(&rig);
+        rig_delta(&rig, 0, r, 2, "two");
+        rig_done(&rig, 0, r, 3);
+        expect_done(&b, "r1", 3);
+        rig_settle(&rig);
+        ck_assert_uint_eq(rig.gw->readers.n, 0);
+}
+END_TEST
+
 START_TEST(an_evicted_answer_is_gone_and_its_id_may_run_anew) {
         struct record request;
 
@@ -782,6 +801,7 @@ static Suite *suite(void) {
         tcase_add_test(out, after_a_retryable_error_the_id_runs_anew_after_another_it_does_not);
         tcase_add_test(out, attach_reads_after_a_number_then_live);
         tcase_add_test(out, attach_before_anything_is_logged_passes_over_what_it_has);
+        tcase_add_test(out, the_end_ends_also_a_reader_who_asked_for_what_comes_behind_it);
         tcase_add_test(out, an_evicted_answer_is_gone_and_its_id_may_run_anew);
         tcase_add_test(out, cancel_marks_the_table_and_sends_one_record);
         tcase_add_test(out, a_client_that_is_gone_cancels_what_nobody_else_reads);
