@@ -91,8 +91,16 @@ const char *loop_forbidden_remedy(void) {
                "(docker: --security-opt seccomp=unconfined)";
 }
 
+int loop_fd(const struct loop *loop) {
+        return loop->ring.ring_fd;
+}
+
 uint64_t loop_now_ns(const struct loop *loop) {
         return loop->now_ns;
+}
+
+void loop_see_time(struct loop *loop) {
+        loop->now_ns = clock_now_ns();
 }
 
 static int loop_enable(struct loop *loop) {

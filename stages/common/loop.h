@@ -40,6 +40,8 @@ struct loop_timer {
 
 /* entries: submission queue size. 0, LOOP_E_FORBIDDEN, -errno. */
 int loop_new(struct loop **ret, unsigned entries);
+/* The io_uring's descriptor. */
+int loop_fd(const struct loop *loop);
 struct loop *loop_free(struct loop *loop);
 /* One line for the user when loop_new says LOOP_E_FORBIDDEN: what, why, remedy. */
 const char *loop_forbidden_remedy(void);
@@ -56,6 +58,8 @@ int loop_turn(struct loop *loop, uint64_t wait_until_ns);
 bool loop_ready(struct loop *loop);
 /* The time of the last turn (saves a clock read). */
 uint64_t loop_now_ns(const struct loop *loop);
+/* It is now, for a loop whose first turn comes long after it was made. */
+void loop_see_time(struct loop *loop);
 
 /* Prepared now, submitted by the next turn (earlier when the submission queue is full). All need
  * op->fn set and op->pending == 0 except cancel. Sockets for accept, recv and send should be

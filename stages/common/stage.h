@@ -97,6 +97,7 @@ struct worker_http {
 struct worker {
         const struct stage_ops *ops;
         void *stage; /* the stage's own state */
+        char *title; /* argv[0]; NULL: none */
         struct channel_hello hello;
         struct settings *settings;
         const struct topology_shm *topology;

@@ -352,6 +352,11 @@ static int sleep_once(struct life *life) {
         struct worker *w = &life->w;
         bool suspected = false;
 
+        if (life->pages.due_ns < loop_now_ns(w->loop) + life->sleep_ns) {
+                int r = loop_turn(w->loop, life->pages.due_ns);
+                heartbeat(w);
+                return r;
+        }
         for (;;) {
                 uint64_t until = loop_now_ns(w->loop) + life->sleep_ns;
                 int r = loop_turn(w->loop, until);
@@ -382,8 +387,9 @@ static int idle(struct life *life) {
         sleep = arm_outputs(life) && sleep;
         if (sleep && w->ops->may_sleep)
                 sleep = w->ops->may_sleep(w);
-        if (sleep && worker_fault_in(w, &life->pages))
-                sleep = false;
+        /* Whoever is to be rung does not wait for pages. */
+        if (sleep && life->owed.n == 0)
+                worker_fault_in(w, &life->pages, loop_now_ns(w->loop));
         ring_owed(life);
         int r = sleep ? sleep_once(life) : loop_turn(w->loop, 0);
         disarm(life);
@@ -459,20 +465,21 @@ static int prepare(struct life *life) {
         struct worker *w = &life->w;
         char why[WORKER_WHY_BYTES];
 
-        int r = worker_setup(w, why);
-        if (r == WORKER_E_GONE)
-                return 1;
-        if (r != 0)
-                return r > 0 ? fail("setup", why, EXIT_PERMANENT) : fail_errno("setup", r);
-        r = record_decoder_init(&w->decoder);
-        if (r < 0)
-                return fail_errno("setup", r);
-        r = loop_new(&w->loop,
+        /* What can be made before this process knows who it is has been made while it was a standby. */
+        int r = loop_new(&w->loop,
                         w->ops->loop_entries > 0 ? w->ops->loop_entries : LOOP_ENTRIES_DEFAULT);
         if (r == LOOP_E_FORBIDDEN)
                 return fail("loop", loop_forbidden_remedy(), EXIT_PERMANENT);
         if (r < 0)
                 return fail_errno("loop", r);
+        r = record_decoder_init(&w->decoder);
+        if (r == 0)
+                r = worker_setup(w, why);
+        if (r == WORKER_E_GONE)
+                return 1;
+        if (r != 0)
+                return r > 0 ? fail("setup", why, EXIT_PERMANENT) : fail_errno("setup", r);
+        loop_see_time(w->loop);
         r = w->ops->init(w);
         if (r < 0)
                 return fail_errno("init", r);
@@ -512,6 +519,7 @@ static int begin(struct life *life) {
         FAULT(w, "before_ready", incarnation, len);
         ring_neighbours(w);
         say(CHANNEL_READY, NULL);
+        worker_pages_init(&life->pages, clock_now_ns());
         return 0;
 }
 
@@ -556,6 +564,7 @@ int worker_main(const struct stage_ops *ops, int argc, char **argv) {
         if (!life)
                 return 1;
         life->w.ops = ops;
+        life->w.title = argc > 0 ? argv[0] : NULL;
         life->w.lock_fd = life->w.half_ring_fd = -1;
         for (uint32_t i = 0; i < PROCS_MAX; i++)
                 life->w.bells[i] = -1;

@@ -46,11 +46,14 @@ int worker_enter_lane(struct worker *w, uint32_t lane);
 struct worker_pages {
         uint32_t n_done; /* objects whose pages are all there: inputs, outputs, slab, log */
         uint64_t done;   /* bytes of the next one */
+        uint64_t due_ns; /* when the next piece is; UINT64_MAX: all is there */
 };
-/* Faults a piece of this worker's memory in. That is not done at the start, where it would be most of a
- * restart, but when there is nothing to do: else a process would seem to grow until its rings have
- * come round once. False: all is there. */
-bool worker_fault_in(struct worker *w, struct worker_pages *pages);
+void worker_pages_init(struct worker_pages *pages, uint64_t now_ns);
+/* Faults a piece of this worker's memory in, when one is due; pages->due_ns is when the next one is.
+ * That is not done at the start, where it would be most of a restart, nor in the moment after it, in
+ * which whoever goes on with what had waited needs the core, but when there is nothing to do: else a
+ * process would seem to grow until its rings have come round once. */
+void worker_fault_in(struct worker *w, struct worker_pages *pages, uint64_t now_ns);
 
 /* Stores signal, sender and record at hand in the counters page when this process crashes. */
 int crash_install(const struct worker *w);

@@ -12,6 +12,7 @@
 
 #include "shm/segment.h"
 #include "stages/common/sandbox.h"
+#include "stages/common/title.h"
 #include "stages/common/worker.h"
 
 /* What is gathered on the way to START. */
@@ -39,14 +40,15 @@ __attribute__((format(printf, 2, 3))) static int refuse(
  */
 
 /* A descriptor that the supervisor does not know of would survive sandbox and restart unseen. */
-static int check_descriptors(char why[static WORKER_WHY_BYTES]) {
+static int check_descriptors(const struct worker *w, char why[static WORKER_WHY_BYTES]) {
         DIR *dir = opendir("/proc/self/fd");
         if (!dir)
                 return refuse(why, "cannot read /proc/self/fd: %s", strerror(errno));
         int r = 0;
         for (struct dirent *e = readdir(dir); e && r == 0; e = readdir(dir)) {
                 long fd = strtol(e->d_name, NULL, 10);
-                if (e->d_name[0] != '.' && fd > CHANNEL_FD && fd != dirfd(dir))
+                if (e->d_name[0] != '.' && fd > CHANNEL_FD && fd != dirfd(dir) &&
+                                fd != loop_fd(w->loop))
                         r = refuse(why,
                                         "descriptor %ld is open at the start: expected 0, 1, 2 and "
                                         "%d "
@@ -237,6 +239,17 @@ int worker_map_object(struct worker *w, const struct channel_object *object, int
 /* ---- messages ----------------------------------------------------------------------------------
  */
 
+/* Until now it may have been a standby. */
+static void set_title(const struct worker *w) {
+        const struct channel_hello *hello = &w->hello;
+        char instance[sizeof(hello->instance) + 1] = "", title[TITLE_BYTES];
+
+        memcpy(instance, hello->instance, sizeof(hello->instance));
+        title_worker(title, w->ops->role, instance, hello->lane);
+        if (w->title)
+                title_set(w->title, title);
+}
+
 static int on_hello(struct setup *s, const void *bytes, uint32_t len) {
         struct worker *w = s->w;
 
@@ -245,6 +258,7 @@ static int on_hello(struct setup *s, const void *bytes, uint32_t len) {
         memcpy(&w->hello, bytes, len);
         if (w->hello.settings_bytes > SETTINGS_PACKED_MAX || w->hello.proc >= PROCS_MAX)
                 return -EPROTO;
+        set_title(w);
         s->settings = malloc(w->hello.settings_bytes + 1);
         s->hello = true;
         return s->settings ? 0 : -ENOMEM;
@@ -513,7 +527,7 @@ static int setup_run(struct setup *s) {
 int worker_setup(struct worker *w, char why[static WORKER_WHY_BYTES]) {
         int r = check_parent(why);
         if (r == 0)
-                r = check_descriptors(why);
+                r = check_descriptors(w, why);
         if (r != 0)
                 return r;
         struct setup *s = calloc(1, sizeof(*s));
@@ -521,7 +535,7 @@ int worker_setup(struct worker *w, char why[static WORKER_WHY_BYTES]) {
                 return -ENOMEM;
         s->w = w;
         s->why = why;
-        s->highest_fd = CHANNEL_FD;
+        s->highest_fd = loop_fd(w->loop);
         memset(s->ring_fd, -1, sizeof(s->ring_fd));
         r = setup_run(s);
         for (uint32_t i = 0; i < RINGS_MAX; i++)

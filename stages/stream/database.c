@@ -13,7 +13,8 @@
 #include "stages/engines/store/letters.h"
 #include "stages/stream/join.h"
 
-#define TICK_S 1
+#define TICK_NS NS_PER_S
+#define FIRST_NS (10 * NS_PER_MS) /* the stage has its core to itself until its first turns are done */
 #define EXPIRE_MOST 500u
 #define EXPIRE_EVERY_MAX_S 60u
 
@@ -354,13 +355,13 @@ static void expire(struct database *db) {
 }
 
 /* Takes what has come together; waits for it up to a tick. True: the thread is to end. */
-static bool take(struct database *db, struct job_list *to) {
+static bool take(struct database *db, uint64_t tick_ns, struct job_list *to) {
         struct database_job *job;
-        struct timespec until;
+        uint64_t until_ns = clock_now_ns() + tick_ns;
+        struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+                        .tv_nsec = (long)(until_ns % NS_PER_S)};
         bool stop;
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += TICK_S;
         STAILQ_INIT(to);
         pthread_mutex_lock(&db->lock);
         while (STAILQ_EMPTY(&db->waiting) && !db->stop &&
@@ -375,10 +376,13 @@ static bool take(struct database *db, struct job_list *to) {
 
 static void *thread_main(void *arg) {
         struct database *db = arg;
+        uint64_t tick_ns = FIRST_NS;
         struct job_list jobs;
 
-        (void)ensure_open(db, false);
-        while (!take(db, &jobs)) {
+        while (!take(db, tick_ns, &jobs)) {
+                if (tick_ns == FIRST_NS)
+                        (void)ensure_open(db, false);
+                tick_ns = TICK_NS;
                 if (!STAILQ_EMPTY(&jobs))
                         run(db, &jobs);
                 else if (db->failed)
