@@ -26,6 +26,7 @@
 #include "supervisor/restart.h"
 #include "supervisor/sockets.h"
 #include "supervisor/spawn.h"
+#include "supervisor/standby.h"
 #include "supervisor/tier.h"
 
 #define DAEMON_SETS_MAX 256
@@ -80,6 +81,9 @@ struct process {
         uint64_t epoch;
         bool blame; /* the last death was its own doing */
         uint32_t blame_signal; /* that it died of then, 0: none */
+        bool warm;         /* IDLE: a standby may be its next incarnation */
+        bool from_standby; /* this incarnation was one */
+        bool cold; /* a standby came to nothing: the next incarnation is a new process */
         bool recycling, recycled; /* it is to be replaced, the last one was: it had grown too large */
         uint32_t n_starts;
         uint64_t started_ns;
@@ -153,6 +157,7 @@ struct daemon {
 
         struct process procs[PROCS_MAX];
         uint32_t n_procs;
+        struct standby standbys[ROLES_N];
         struct tier tier;
         struct lane_reset lanes[LANES_MAX];
         struct roll_job jobs[ROLL_JOBS_MAX];
@@ -195,12 +200,19 @@ bool process_is_running(const struct process *p);
 const char *process_state_name(const struct process *p);
 /* "stage=rag lane=0 pid=12" */
 const char *process_tag(const struct process *p);
+/* The path of its executable. */
+const char *process_program(const struct process *p);
 /* Arenas came or went: tells it, when it is past its start. */
 void process_tell_arenas(struct process *p);
 /* Looks for a sign of life. */
 void process_watch(struct process *p, uint64_t now_ns, uint64_t timeout_ns);
 /* Replaces it when it has grown near to memory.worker_cap_bytes. */
 void process_weigh(struct process *p, uint64_t now_ns);
+
+/* ---- death.c ---- */
+
+/* Of one that has been reaped: logs it, and notes how it ended and whether it is to blame. */
+enum restart_cause death_judge(struct process *p);
 
 /* ---- handover.c ---- */
 

@@ -152,6 +152,7 @@ static void begin(struct daemon *d) {
         d->phase = DAEMON_ENDING;
         d->ending.limit = (struct loop_timer){.fn = on_limit, .owner = d};
         roll_abandon(d);
+        standby_end(d);
         daemon_notify("STOPPING=1");
 }
 

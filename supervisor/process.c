@@ -19,6 +19,7 @@
 #include "stages/common/channel.h"
 #include "stages/common/log.h"
 #include "stages/common/stage.h"
+#include "stages/common/title.h"
 #include "supervisor/daemon.h"
 
 #define READY_LIMIT_NS (5 * NS_PER_S)
@@ -61,36 +62,6 @@ bool process_is_running(const struct process *p) {
 
 /* ---- death ----------------------------------------------------------------------------------- */
 
-static void note_exit(struct process *p) {
-        if (p->wait_code == CLD_EXITED)
-                snprintf(p->last_exit, sizeof(p->last_exit), "exit %d", p->wait_status);
-        else
-                snprintf(p->last_exit, sizeof(p->last_exit), "signal %d", p->wait_status);
-}
-
-static enum restart_cause cause_of_death(const struct process *p) {
-        const struct counters_shm *c = p->d->memory.counters[p->index];
-        struct restart_death death = {.exited = p->wait_code == CLD_EXITED,
-                        .status = p->wait_status,
-                        .asked = p->leaving,
-                        .killed_by_us = p->killed,
-                        .pid = (uint32_t)p->pid};
-
-        /* Who died before it took its counters over left its predecessor's words there. */
-        death.early = c && atomic_load_explicit(&c->epoch, memory_order_relaxed) != p->epoch;
-        if (c && !death.early) {
-                death.crash_signal = atomic_load_explicit(&c->crash_signal, memory_order_relaxed);
-                death.crash_code = atomic_load_explicit(&c->crash_code, memory_order_relaxed);
-                death.crash_pid = atomic_load_explicit(&c->crash_pid, memory_order_relaxed);
-        }
-        return restart_classify(&death);
-}
-
-/* A paused machine is no record's fault: the watchdog's victim counts when it was busy. */
-static bool deserves_blame(const struct process *p, enum restart_cause cause) {
-        return cause == CAUSE_CRASH || (cause == CAUSE_WATCHDOG && p->blame);
-}
-
 /* The doorbell that the dead one may have owed somebody: one ring for each neighbour (I7). */
 static void ring_neighbours(const struct process *p) {
         const struct daemon *d = p->d;
@@ -98,24 +69,6 @@ static void ring_neighbours(const struct process *p) {
         for (uint32_t i = 0; i < d->n_procs; i++)
                 if (i != p->index && topology_neighbours(d->memory.topology, p->index, i))
                         doorbell_ring(d->procs[i].bell);
-}
-
-static void log_last_words(const struct process *p) {
-        const struct counters_shm *c = p->d->memory.counters[p->index];
-        uint64_t words[COUNTERS_WORDS_MAX];
-        char text[sizeof(words) + 1];
-
-        if (!c)
-                return;
-        for (uint32_t i = 0; i < COUNTERS_WORDS_MAX; i++)
-                words[i] = atomic_load_explicit(&c->words[i], memory_order_relaxed);
-        memcpy(text, words, sizeof(words));
-        text[sizeof(words)] = '\0';
-        for (char *t = text; *t; t++)
-                if (*t < ' ' || *t == '"')
-                        *t = ' ';
-        if (text[0])
-                log_info("last_words", "%s words=\"%s\"", process_tag(p), text);
 }
 
 static void obey(struct process *p, enum restart_order order) {
@@ -170,27 +123,29 @@ static struct restart_policy policy_of(const struct daemon *d) {
                         .give_up_ns = RESTART_GIVE_UP_NS};
 }
 
+/* Is it to be started now? */
+static bool is_due(const struct process *p) {
+        return p->start_timer.heap && p->restart.state == RESTART_WAITING &&
+               p->restart.at_ns <= loop_now_ns(p->d->loop);
+}
+
+static bool deserves_standby(enum restart_cause cause) {
+        return cause == CAUSE_OTHER || cause == CAUSE_CRASH || cause == CAUSE_WATCHDOG ||
+               cause == CAUSE_EXIT;
+}
+
 /* Reaped, and the loop has let go of its descriptors: what now? */
 static void settle(struct process *p) {
         struct daemon *d = p->d;
         struct restart_policy policy = policy_of(d);
         bool asked = p->leaving, drained = p->drained;
+        bool planned = asked || p->draining || p->closing || p->recycling;
         enum restart_cause cause;
 
         if (!p->reaped || p->channel_op.pending || p->room_op.pending)
                 return;
         loop_timer_clear(d->loop, &p->limit_timer);
-        cause = cause_of_death(p);
-        note_exit(p);
-        if (cause == CAUSE_PLANNED || cause == CAUSE_RENEW)
-                log_info("exit", "%s last_exit=\"%s\"", process_tag(p), p->last_exit);
-        else
-                log_warn("death", "%s last_exit=\"%s\" cause=%s", process_tag(p), p->last_exit,
-                                restart_cause_name(cause));
-        if (cause == CAUSE_CRASH || cause == CAUSE_WATCHDOG)
-                log_last_words(p);
-        p->blame = deserves_blame(p, cause);
-        p->blame_signal = p->wait_code == CLD_EXITED ? 0 : (uint32_t)p->wait_status;
+        cause = death_judge(p);
         /* A gateway's successor runs in another slot, and does not follow itself. */
         p->recycled = p->recycling && cause == CAUSE_PLANNED && p->role != ROLE_GATEWAY;
         p->recycling = false;
@@ -199,7 +154,6 @@ static void settle(struct process *p) {
         p->pidfd = p->channel = -1;
         p->state = PROCESS_IDLE;
         p->draining = p->drained = p->leaving = p->killed = p->reaped = false;
-        ring_neighbours(p);
         if (p->role == ROLE_GATEWAY && cause != CAUSE_PLANNED)
                 poke_listeners(d);
         if (gateways_ended(p, drained))
@@ -208,6 +162,10 @@ static void settle(struct process *p) {
                         !(d->phase == DAEMON_ENDING && (asked || d->ending.fast)))
                 judge(p, &policy, cause);
         p->pid = 0;
+        p->warm = !planned && is_due(p) && deserves_standby(cause);
+        if (p->warm)
+                process_start(p);
+        ring_neighbours(p);
         daemon_changed(p);
 }
 
@@ -247,11 +205,14 @@ static void became_ready(struct process *p) {
         loop_timer_clear(d->loop, &p->limit_timer);
         restart_ready(&p->restart, loop_now_ns(d->loop));
         p->served = true;
+        p->cold = false;
+        standby_want(p);
         if (p->closing)
                 say(p, CHANNEL_CLOSE);
-        log_info("ready", "%s epoch=%llu took_us=%llu", process_tag(p),
+        log_info("ready", "%s epoch=%llu took_us=%llu standby=%d", process_tag(p),
                         (unsigned long long)p->epoch,
-                        (unsigned long long)((loop_now_ns(d->loop) - p->started_ns) / NS_PER_US));
+                        (unsigned long long)((loop_now_ns(d->loop) - p->started_ns) / NS_PER_US),
+                        p->from_standby);
         daemon_changed(p);
 }
 
@@ -374,24 +335,8 @@ void process_tell_arenas(struct process *p) {
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-static int spawn(struct process *p, int childs, struct spawned *ret) {
-        struct daemon *d = p->d;
-        struct spawn_env env;
-        char title[128];
-        int r = spawn_env_make(p->role, d->settings, &env);
-
-        if (r)
-                return r;
-        if (p->role < LANE_STAGES_N)
-                snprintf(title, sizeof(title), "millrace-%s: %s lane %u", mr_role_name(p->role),
-                                d->memory.instance, p->lane);
-        else
-                snprintf(title, sizeof(title), "millrace-%s: %s", mr_role_name(p->role),
-                                d->memory.instance);
-        r = spawn_process(p->exe ? p->exe : d->exes->path[p->role], title, p->core, &env,
-                        childs, ret);
-        spawn_env_free(&env);
-        return r;
+const char *process_program(const struct process *p) {
+        return p->exe ? p->exe : p->d->exes->path[p->role];
 }
 
 /* Greater than any that this process ever had, also in the hands of a dead supervisor. */
@@ -410,9 +355,29 @@ static void set_ready_limit(struct process *p) {
                                         d->memory.topology->max_in_flight * READY_PER_REQUEST_NS);
 }
 
-/* A channel that holds all it can of the handover, and the process at its other end. */
-static int begin(struct process *p, struct spawned *ret) {
+/* A channel that holds all it can of the handover, and then the process at its other end. */
+static int spawn(struct process *p, const struct spawn_env *env, struct spawned *ret) {
+        char title[TITLE_BYTES];
         int childs, r = spawn_channel(&p->channel, &childs);
+
+        if (r)
+                return r;
+        standby_retire(p->d, p->role);
+        title_worker(title, p->role, p->d->memory.instance, p->lane);
+        (void)handover_continue(p);
+        r = spawn_process(process_program(p), title, p->core, env, childs, ret);
+        close(childs);
+        if (r) {
+                close(p->channel);
+                p->channel = -1;
+        }
+        return r;
+}
+
+/* What does not fit of the handover, or fails, comes again in give(). */
+static int begin(struct process *p, struct spawned *ret) {
+        struct spawn_env env;
+        int r = spawn_env_make(p->role, p->d->settings, &env);
 
         if (r)
                 return r;
@@ -420,14 +385,11 @@ static int begin(struct process *p, struct spawned *ret) {
         p->handover = (struct handover){.phase = 0};
         memset(p->arena, 0, sizeof(p->arena));
         p->n_taking = 0;
-        /* What does not fit or fails comes again in give(). */
-        (void)handover_continue(p);
-        r = spawn(p, childs, ret);
-        close(childs);
-        if (r) {
-                close(p->channel);
-                p->channel = -1;
-        }
+        p->from_standby = p->warm && !p->cold && standby_take(p, &env, ret, &p->channel);
+        if (!p->from_standby)
+                r = spawn(p, &env, ret);
+        p->warm = false;
+        spawn_env_free(&env);
         return r;
 }
 
@@ -471,6 +433,7 @@ void process_pardon(struct process *p) {
         if (process_is_running(p))
                 return;
         restart_init(&p->restart);
+        p->warm = false;
         process_start(p);
 }
 

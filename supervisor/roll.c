@@ -424,6 +424,7 @@ static void apply(struct daemon *d, struct settings **after, const struct config
         }
         *after = before; /* freed by the caller */
         log_set_level((enum log_level)(d->settings->telemetry.log_level + LOG_LEVEL_ERROR));
+        standby_reconsider(d);
         job->client = client;
         job->reload = true;
         job->n_changed = diff->n_changed;

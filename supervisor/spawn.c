@@ -143,6 +143,14 @@ int spawn_env_make(enum mr_role role, const struct settings *s, struct spawn_env
         return 0;
 }
 
+bool spawn_env_same(const struct spawn_env *a, const struct spawn_env *b) {
+        uint32_t i = 0;
+
+        while (a->v[i] && b->v[i] && strcmp(a->v[i], b->v[i]) == 0)
+                i++;
+        return !a->v[i] && !b->v[i];
+}
+
 void spawn_env_free(struct spawn_env *env) {
         for (uint32_t i = 0; i <= SPAWN_ENV_MAX && env->v[i]; i++) {
                 free(env->v[i]);

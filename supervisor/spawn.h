@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -36,6 +37,7 @@ struct spawn_env {
 /* What a role needs to know of our environment. inference and rag also get the variables that hold
  * their services' keys. 0 or -ENOMEM. */
 int spawn_env_make(enum mr_role role, const struct settings *s, struct spawn_env *ret);
+bool spawn_env_same(const struct spawn_env *a, const struct spawn_env *b);
 void spawn_env_free(struct spawn_env *env);
 
 struct spawned {

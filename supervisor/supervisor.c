@@ -251,6 +251,7 @@ static int open_processes(struct daemon *d, struct report *report) {
         for (uint32_t i = 0; i < d->n_procs; i++)
                 process_init(&d->procs[i], d, i);
         gateways_init(d);
+        standby_init(d);
         for (uint32_t i = 0; i < d->n_procs && r == 0; i++)
                 r = doorbell_new(&d->procs[i].bell);
         if (r)
@@ -309,6 +310,7 @@ static int open_all(struct daemon *d, struct report *report) {
 /* The lock goes last: whoever gets it must find nothing. What was taken over and never put to use
  * is left for the next one to take over. */
 static void close_all(struct daemon *d, bool has_run) {
+        standby_close(d);
         control_close(d);
         memory_close(&d->memory, has_run || !d->memory.adopted);
         for (uint32_t i = 0; i < d->n_procs; i++) {

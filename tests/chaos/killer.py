@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from conftest import children, wait_for
+from conftest import children, title, wait_for
 
 DEADLY = {signal.SIGKILL: 4, signal.SIGSEGV: 2, signal.SIGABRT: 2}
 STOPS = 0.2  # of what happens
@@ -22,17 +22,17 @@ Death = collections.namedtuple("Death", "at role lane signal")
 
 
 def who(pid):
-    """(role, lane) of a worker by its title; a child that has not become one yet is `starting`."""
-    try:
-        with open(f"/proc/{pid}/cmdline") as f:
-            words = f.read().rstrip("\0").split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None, None
+    """(role, lane) of a worker by its title, (`standby`, role) of one that waits to become one; a child that has not
+    said which it is yet is `starting`."""
+    words = title(pid).split()
     if not words:
         return None, None  # dead, not reaped
     if not words[0].endswith(":"):
         return "starting", None
-    return words[0].removeprefix("millrace-").removesuffix(":"), int(words[3]) if "lane" in words else None
+    role = words[0].removeprefix("millrace-").removesuffix(":")
+    if role == "standby":
+        return role, words[2]
+    return role, int(words[3]) if "lane" in words else None
 
 
 class Killer(threading.Thread):
@@ -153,7 +153,10 @@ class Killer(threading.Thread):
                 for role in sorted(dead | self.stopped)]
 
     def killed(self, role, lane, since, until):
-        return any(since <= d.at <= until and (d.role == "supervisor" or d.role == role and d.lane in (lane, None))
+        # Who had not said what it is, or waited, may have become the worker between our look at it and its death.
+        return any(since <= d.at <= until and (d.role in ("supervisor", "starting") or
+                                               d.role == role and d.lane in (lane, None) or
+                                               (d.role, d.lane) == ("standby", role))
                    for d in self.deaths)
 
 

@@ -51,6 +51,7 @@ def zombies(pid):
 def take(daemon, port):
     """{(role, lane or its number): (descriptors, private memory in kB)}, and the rest."""
     parent, idle = daemon.process.pid, connected_to(port)
+    daemon.wait_standbys()
     processes, numbers = {("supervisor", 0): (descriptors(parent, idle), private_kb(parent))}, collections.Counter()
     for pid in sorted(children(parent)):
         role, lane = who(pid)

@@ -46,6 +46,14 @@ def children(pid):
         return []
 
 
+def title(pid):
+    """What `ps` shows; "" when it is dead."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 class Client:
     """Ten lines of Python with msgpack, and a mailbox by request id."""
 
@@ -219,6 +227,15 @@ class Daemon:
         pid = self.pid(stage, lane)
         os.kill(pid, sig)
         return pid
+
+    def standbys(self):
+        """{role: pid} of the processes that wait for a crash."""
+        found = ((title(pid).split(), pid) for pid in children(self.process.pid))
+        return {words[2]: pid for words, pid in found if words and words[0] == "millrace-standby:"}
+
+    def wait_standbys(self):
+        """Of each stage and of the gateway."""
+        return wait_for("all standbys", lambda: len(found := self.standbys()) == 6 and found)
 
     def wait_ready(self, stage, lane, not_pid):
         def ready():

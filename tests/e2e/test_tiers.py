@@ -104,6 +104,7 @@ def test_exit_71_resets_the_lane_and_nothing_else(daemon, stage):
     c, other = d.client(), d.client()
     session = sessions(c)
     before = d.status()
+    d.wait_standbys()
     open_descriptors, objects = descriptors(d), shm_objects(d.instance)
     kept = submit_many(other, session[1], 20)
     lost = submit_many(c, session[0], 20, LONG)

@@ -121,6 +121,12 @@ class Daemon:
                 found[f"{s['stage']}.{lane['lane']}"] = s["pid"]
         return found
 
+    def standbys(self):
+        """{role: pid} of the processes that wait."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        titles = ((pathlib.Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split(), pid) for pid in children)
+        return {words[2]: int(pid) for words, pid in titles if words and words[0] == "millrace-standby:"}
+
     def behave(self, *lines):
         new = self.folder / "behaviour.new"
         new.write_text("".join(line + "\n" for line in lines))
@@ -303,6 +309,21 @@ def test_who_is_killed_before_it_can_tell_of_it_takes_no_lane_with_it(run):
     until(lambda: all(s["state"] == "ready" for s in daemon.status()["lanes"][0]["stages"]), "all stages")
     assert "ev=lane_reset" not in daemon.log() and "cause=crash" not in daemon.log()
     assert all("blame 0" in daemon.seen(pid) for pid in daemon.pids().values())
+    assert daemon.drain() == 0
+
+
+def test_a_standby_that_dies_before_it_is_anybody_counts_for_nothing(run):
+    daemon = run().ready()
+    waits = until(lambda: daemon.standbys().get("post"), "a standby")
+    daemon.behave("post crash_early")
+    os.kill(daemon.pids()["post.0"], signal.SIGKILL)
+    until(lambda: "cause=early" in daemon.log(), "the death of a new process")
+    daemon.behave()
+    until(lambda: daemon.stage("post")["state"] == "ready", "post")
+    deaths = re.findall(r"ev=death stage=post .* pid=(\d+) last_exit=\"(.*)\" cause=(.*)", daemon.log())
+    assert [death[1:] for death in deaths[:3]] == [("signal 9", "killed"), ("signal 6", "killed"),
+                                                   ("signal 6", "early")]
+    assert deaths[1][0] == str(waits)
     assert daemon.drain() == 0
 
 
