@@ -74,6 +74,7 @@ def test_who_dies_when_its_standby_is_dead_too_or_stopped_starts_afresh(daemon):
         answers(d, f"after-{number}")
         # Whoever starts afresh ends those that are older.
         wait_for("the old one to go", lambda: not os.path.exists(f"/proc/{waits}"))
+    assert d.place("post")["restarts"] == 2
 
 
 def test_another_program_on_disk_is_executed(daemon, tmp_path):
