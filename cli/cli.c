@@ -136,7 +136,7 @@ bool cli_print_json(const void *bytes, size_t n) {
 
 /* ---- files ---- */
 
-static char *read_stream(
+char *cli_read_stream(
                 const char *command, FILE *from, const char *name, size_t most, size_t *ret_n) {
         size_t n = 0, cap = 65536;
         char *bytes = malloc(cap + 1);
@@ -177,7 +177,7 @@ char *cli_read_file(const char *command, const char *path, size_t most, size_t *
                 cli_error(command, "%s: %s", path, strerror(errno));
                 return NULL;
         }
-        bytes = read_stream(command, from, path, most, ret_n);
+        bytes = cli_read_stream(command, from, path, most, ret_n);
         if (from != stdin)
                 fclose(from);
         return bytes;

@@ -27,6 +27,7 @@ int cmd_dlq(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_render(int argc, char **argv);
 
 /* `millrace NAME: …` on stderr. */
 __attribute__((format(printf, 2, 3))) void cli_error(const char *command, const char *format, ...);
@@ -46,3 +47,6 @@ bool cli_print_json(const void *msgpack, size_t n);
 
 /* Reads a whole file, "-": stdin; at most `most` bytes. NULL with a message on stderr, else to free(). */
 char *cli_read_file(const char *command, const char *path, size_t most, size_t *ret_n);
+/* The same of what is open already. */
+char *cli_read_stream(
+                const char *command, FILE *from, const char *name, size_t most, size_t *ret_n);

@@ -33,6 +33,7 @@ static const struct command {
                                 "stops admitting, finishes everything, ends the daemon"},
                 {"dlq", cmd_dlq, NULL, "requests that were given up"},
                 {"index", cmd_index, NULL, "the document index"},
+                {"render", cmd_render, NULL, "a template, rendered with data"},
                 {"config", cmd_config, NULL, "the settings"},
                 {"check", cmd_check, NULL, "validates a file and looks at the machine"},
 };

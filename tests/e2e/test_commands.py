@@ -15,7 +15,7 @@ import pytest
 
 from conftest import DEADLINE, ECHO, MILLRACE, Daemon, echo, shm_objects, text_of, wait_for
 
-COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "config", "check"]
+COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "config", "check"]
 ASKS_DAEMON = [["submit", "x"], ["result", "x"], ["cancel", "x"], ["status"], ["restart", "rag"], ["reload"], ["drain"]]
 
 
@@ -92,6 +92,7 @@ def test_an_unknown_option_is_usage_and_names_it(cli, command):
     ["run", "extra"], ["index"], ["index", "dance"], ["index", "list", "x"], ["index", "add"], ["index", "search"],
     ["index", "search", "-k", "0", "x"], ["index", "search", "-k", "ten", "x"], ["index", "remove"],
     ["index", "search", "--queries", "f", "x"], ["index", "list", "--queries", "f"], ["index", "stats", "x"],
+    ["render"], ["render", "a", "b"], ["render", "--escape", "xml", "a"], ["render", "--data"],
 ])
 def test_wrong_use_exits_2_and_says_so_on_stderr_alone(cli, arguments):
     result = cli(*arguments, env={"MILLRACE_SOCKET": "/nonexistent/m.sock"})

@@ -59,6 +59,9 @@ def test_commands_of_the_page_run_in_their_order(page, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for number, text in enumerate(configurations(page)):
         (tmp_path / ("millrace.yaml" if number == 0 else f"{number}.yaml")).write_text(text)
+    for name, texts in (("letter.mustache", blocks(page, "mustache")), ("data.json", blocks(page, "json"))):
+        if texts:
+            (tmp_path / name).write_text(texts[0])
     d = Daemon(directory=str(tmp_path))
     d.env = {**d.env, "XDG_STATE_HOME": str(tmp_path), "STATE_DIRECTORY": ""}  # commands and daemon: one default place
     d.command += ["--set", f"rag.index={tmp_path}/millrace/main.index"]
