@@ -82,7 +82,7 @@ static FILE *open_below(int folder, const char *path) {
 static int partial_read(struct render *render, const char *name, struct mustache **ret,
                 struct mustache_error *err) {
         char path[NAME_MAX_BYTES + sizeof(".mustache")];
-        struct mustache_front front;
+        struct mustache_front front = {0};
         FILE *file;
         size_t n;
         int r;
@@ -102,6 +102,7 @@ static int partial_read(struct render *render, const char *name, struct mustache
                 return -EIO;
         }
         r = compile(path, text, n, &front, ret, err);
+        mustache_front_clear(&front);
         free(text);
         return r;
 }
@@ -168,7 +169,7 @@ static int render_template(struct render *render, const char *text, size_t n,
                 const struct mustache_data *data) {
         __attribute__((cleanup(mustache_freep))) struct mustache *t = NULL;
         __attribute__((cleanup(mustache_output_clear))) struct mustache_output out = {0};
-        struct mustache_front front;
+        __attribute__((cleanup(mustache_front_clear))) struct mustache_front front = {0};
         struct mustache_error err;
         int r = compile(render->file, text, n, &front, &t, &err);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/engines/mustache/folder.h"
 #include "supervisor/config_tree.h"
 
 /* ---- load -------------------------------------------------------------------------------- */
@@ -128,4 +129,13 @@ void config_diff(const struct settings *before, const struct settings *after,
                 ret->n_restart += row->applies == SETTINGS_RESTART;
                 ret->at |= row->at;
         }
+}
+
+uint32_t config_files(const struct settings *s, uint64_t *ret_digest) {
+        __attribute__((cleanup(mustache_folder_clear))) struct mustache_folder folder = {0};
+
+        if (s->assemble.templates)
+                (void)mustache_folder_load(s->assemble.templates, &folder); /* gone: none are left */
+        *ret_digest = mustache_folder_digest(&folder);
+        return AT_ASSEMBLE;
 }

@@ -49,6 +49,9 @@ struct config_diff {
 
 void config_diff(const struct settings *before, const struct settings *after,
                  struct config_diff *ret);
+/* Of the contents of the files that settings name and a worker reads when it starts: AT_* bits of
+ * those that read any, and a digest that differs when one has changed. */
+uint32_t config_files(const struct settings *s, uint64_t *ret_digest);
 
 /* ---- printing ---------------------------------------------------------------------------- */
 

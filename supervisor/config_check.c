@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "shm/log.h"
+#include "stages/engines/mustache/folder.h"
 #include "supervisor/address.h"
 #include "supervisor/config_tree.h"
 
@@ -281,6 +282,61 @@ static int check_packed(const struct check *check) {
 
 /* ---- the files that are named ------------------------------------------------------------ */
 
+static bool is_served(const struct settings *s, const char *model) {
+        for (uint32_t i = 0; i < s->inference.models.n; i++)
+                if (strcmp(s->inference.models.v[i].name, "*") == 0 ||
+                    strcmp(s->inference.models.v[i].name, model) == 0)
+                        return true;
+        return false;
+}
+
+/* Another template that takes this model's requests, among the first n. */
+static const struct mustache_file *rival(const struct mustache_folder *folder, uint32_t n,
+                                         const char *model) {
+        for (uint32_t i = 0; i < n; i++)
+                for (uint32_t k = 0; k < folder->files[i].front.n_models; k++)
+                        if (strcmp(folder->files[i].front.models[k], model) == 0)
+                                return &folder->files[i];
+        return NULL;
+}
+
+static int check_template(const struct check *check, const struct mustache_folder *folder,
+                          uint32_t i) {
+        const char *path = check->s->assemble.templates;
+        const struct mustache_file *file = &folder->files[i];
+
+        if (!file->t)
+                return REFUSE(check, "assemble.templates", NULL,
+                              "found %.200s/%.200s.mustache:%u:%u: %s, expected templates", path,
+                              file->name, file->err.line, file->err.column, file->err.text);
+        if (file->front.model && !is_served(check->s, file->front.model))
+                return REFUSE(check, "assemble.templates", NULL,
+                              "found %.200s/%.200s.mustache: model: %.64s, expected one of "
+                              "inference.models",
+                              path, file->name, file->front.model);
+        for (uint32_t k = 0; k < file->front.n_models; k++)
+                if (rival(folder, i, file->front.models[k]))
+                        return REFUSE(check, "assemble.templates", NULL,
+                                      "found %.200s/%.200s.mustache: models: %.64s, which %.64s "
+                                      "has too, expected one template a model",
+                                      path, file->name, file->front.models[k],
+                                      rival(folder, i, file->front.models[k])->name);
+        return 0;
+}
+
+static int check_folder_of_templates(const struct check *check, const char *path) {
+        __attribute__((cleanup(mustache_folder_clear))) struct mustache_folder folder = {0};
+        int r = mustache_folder_load(path, &folder);
+
+        if (r < 0)
+                return REFUSE(check, "assemble.templates", NULL,
+                              "found %.200s (%s), expected a folder of templates", path,
+                              strerror(-r));
+        for (uint32_t i = 0; r == 0 && i < folder.n; i++)
+                r = check_template(check, &folder, i);
+        return r;
+}
+
 static int check_templates(const struct check *check) {
         const char *folder = check->s->assemble.templates;
         const char *name = check->s->assemble.default_template;
@@ -288,6 +344,8 @@ static int check_templates(const struct check *check) {
         int r;
 
         r = check_folder(check, "assemble.templates", folder);
+        if (r == 0 && folder)
+                r = check_folder_of_templates(check, folder);
         if (r)
                 return r;
         if (strcmp(name, "builtin") == 0)
@@ -328,7 +386,7 @@ static int check_files(const struct check *check) {
 static int check_available(const struct check *check) {
         static const char *const later[] = {
                 "auth.keys_file", "sessions.history_turns", "rag.embeddings", "rag.rerank", "rag.watch",
-                "assemble.templates", "assemble.default", "assemble.few_shot", "inference.cache.enabled",
+                "assemble.few_shot", "inference.cache.enabled",
                 "post.redact.entities", "post.redact.input", "post.redact.restore", "post.safety.mode",
                 "post.format", "telemetry.otlp",
         };

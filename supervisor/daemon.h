@@ -136,6 +136,7 @@ struct ending {
 struct daemon {
         const struct daemon_options *options;
         struct settings *settings;
+        uint64_t files_digest; /* of the files that they name, when they were applied */
         uint8_t *packed; /* SETTINGS_PACKED_MAX bytes */
         size_t packed_len;
         struct spawn_exes *exes;

@@ -404,7 +404,7 @@ static void refuse_restart_rows(struct daemon *d, const struct config_diff *diff
 }
 
 static void apply(struct daemon *d, struct settings **after, const struct config_diff *diff,
-                uint64_t client) {
+                uint64_t files_digest, uint64_t client) {
         struct settings *before = d->settings;
         struct roll_job *job = new_job(d);
 
@@ -423,6 +423,7 @@ static void apply(struct daemon *d, struct settings **after, const struct config
                 return;
         }
         *after = before; /* freed by the caller */
+        d->files_digest = files_digest;
         log_set_level((enum log_level)(d->settings->telemetry.log_level + LOG_LEVEL_ERROR));
         standby_reconsider(d);
         job->client = client;
@@ -439,6 +440,8 @@ void roll_reload(struct daemon *d, uint64_t client) {
         struct settings *after = NULL;
         struct config_error error = {.line = ""};
         struct config_diff diff;
+        uint64_t digest;
+        uint32_t at;
         int r;
 
         if (d->phase != DAEMON_RUNNING) {
@@ -457,9 +460,12 @@ void roll_reload(struct daemon *d, uint64_t client) {
                 return;
         }
         config_diff(d->settings, after, &diff);
+        at = config_files(after, &digest);
+        if (digest != d->files_digest)
+                diff.at |= at;
         if (diff.n_restart)
                 refuse_restart_rows(d, &diff, client);
         else
-                apply(d, &after, &diff, client);
+                apply(d, &after, &diff, digest, client);
         settings_free(after);
 }

@@ -197,6 +197,7 @@ static int load_settings(struct daemon *d, struct report *report) {
                 return r;
         }
         log_set_level((enum log_level)(d->settings->telemetry.log_level + LOG_LEVEL_ERROR));
+        (void)config_files(d->settings, &d->files_digest);
         return roll_pack_settings(d);
 }
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stages/assemble/prompt.h"
+#include "stages/assemble/templates.h"
 #include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "stages/engines/json/json.h"
@@ -24,6 +24,7 @@ struct assemble {
         struct worker_out *out;
         struct prompt prompt;
         struct prompt_budget budget;
+        struct templates templates;
         msgpack_object fewer;         /* of a record's documents, where not all fit */
         uint64_t batch[TURN_RECORDS]; /* inputs taken, to be acked after the commit */
         uint32_t n_batch;
@@ -46,7 +47,8 @@ static void batch_commit(struct worker *w) {
         as->n_batch = 0;
 }
 
-/* Everything inserted comes from the record itself, escaped, but for the fixed words around it. */
+/* Everything inserted comes from the record itself, escaped, but for the fixed words around it; what a
+ * template makes of it may be of any size. */
 #define OUTPUT_GROWTH (JSON_ESCAPE_GROWTH + 1u)
 #define OUTPUT_FIXED 2048u
 
@@ -56,7 +58,7 @@ static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         uint64_t bytes = (uint64_t)msg->len * OUTPUT_GROWTH + OUTPUT_FIXED;
         int r;
 
-        if (bytes > as->tx->map.geo.max_rec)
+        if (bytes > as->tx->map.geo.max_rec || as->templates.folder.n)
                 bytes = as->tx->map.geo.max_rec;
         r = ring_tx_room(as->tx, 1, bytes);
         if (r == RING_E_BATCH) {
@@ -113,18 +115,16 @@ static void output_error(struct worker *w, const struct ring_msg *msg, struct re
 
 static void prompt_failed(
                 struct worker *w, const struct ring_msg *msg, struct record *record, int error) {
+        struct assemble *as = w->stage;
         char line[256];
 
         switch ((enum prompt_error)error) {
         case PROMPT_E_TEMPLATE:
-                snprintf(line, sizeof(line),
-                                "template (x-millrace-template): none is named '%.*s'; expected builtin",
-                                record->template.n > 64 ? 64 : (int)record->template.n,
-                                record->template.p);
-                output_error(w, msg, record, MR_E_invalid_request, line);
+        case PROMPT_E_RENDER:
+                output_error(w, msg, record, MR_E_invalid_request, as->prompt.message);
                 return;
         case PROMPT_E_TOO_LARGE:
-                snprintf(line, sizeof(line), "system and params take more than %u bytes",
+                snprintf(line, sizeof(line), "system, template and params take more than %u bytes",
                                 PROMPT_LITERAL_MAX);
                 output_error(w, msg, record, MR_E_too_large, line);
                 return;
@@ -169,7 +169,7 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                         w->arenas[record.gateway].shm)
                 arena = &w->arenas[record.gateway];
         documents_limit(as, &record, *documents);
-        r = prompt_build(&as->prompt, &record, arena, &as->budget);
+        r = prompt_build(&as->prompt, &as->templates, &record, arena, &as->budget);
         if (r) {
                 prompt_failed(w, msg, &record, r);
                 return true;
@@ -178,6 +178,10 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
         record.has |= HAS(pieces) | HAS(prompt_tokens) | HAS(assemble_us);
         record.pieces = &as->prompt.pieces;
         record.prompt_tokens = as->prompt.prompt_tokens;
+        if (as->prompt.model.n) {
+                record.has |= HAS(model);
+                record.model = as->prompt.model;
+        }
         if (record.has & HAS(documents)) {
                 record.has |= HAS(n_documents);
                 record.n_documents = as->prompt.n_documents;
@@ -276,6 +280,7 @@ static unsigned assemble_turn(struct worker *w) {
 
 static int assemble_init(struct worker *w) {
         struct assemble *as = calloc(1, sizeof(*as));
+        int r;
 
         if (!as)
                 return -ENOMEM;
@@ -283,7 +288,8 @@ static int assemble_init(struct worker *w) {
         as->budget = (struct prompt_budget){.context_tokens = w->settings->assemble.context_tokens,
                         .max_output_tokens = w->settings->assemble.max_output_tokens,
                         .document_tokens = w->settings->rag.max_tokens};
-        return prompt_init(&as->prompt);
+        r = templates_init(&as->templates, w->settings);
+        return r ? r : prompt_init(&as->prompt);
 }
 
 static int assemble_attach(struct worker *w) {
@@ -306,6 +312,7 @@ static void assemble_fini(struct worker *w) {
         struct assemble *as = w->stage;
 
         prompt_close(&as->prompt);
+        templates_close(&as->templates);
         free(as);
 }
 

@@ -1,7 +1,7 @@
 /*
  * prompt -- the body as the model shall see it: the client's own bytes with insertions, never rewritten.
  *
- * Shape   insertions at byte offsets of the body become pieces: [offset, length] into the body, or bytes
+ * Shape   edits at byte offsets of the body become pieces: [offset, length] into the body, or bytes
  * Units   bytes; tokens are estimates
  * Owner   struct prompt belongs to the stage and is reused; its pieces live until the next prompt_build()
  * Errors  0, PROMPT_E_*
@@ -10,26 +10,36 @@
  * Order, for the backends' prefix caches: what never changes first (system text), the conversation as it
  * came, then one last user message: documents, then the question. The documents are numbered, their
  * delimiters escaped inside, and named as data (prompt injection is not prevented by this, only made
- * harder).
+ * harder). A template takes the place of that: it says what the last user message is, with the client's
+ * own text, documents and variables in it (templates.h).
  */
 #pragma once
 
 #include "shm/arena.h"
 #include "stages/common/record.h"
+#include "stages/engines/json/marks.h"
+#include "stages/engines/mustache/folder.h"
 
-#define PROMPT_PIECES 16u
-#define PROMPT_EDITS 6u
+struct templates;
+
+#define PROMPT_TEXTS 8u /* text parts of the last user message, where a template takes them */
+#define PROMPT_EDITS (8u + PROMPT_TEXTS + PROMPT_TEXTS * MUSTACHE_MARKS_MAX)
+#define PROMPT_PIECES (3u * PROMPT_EDITS + 1u)
 #define PROMPT_LITERAL_MAX 131072u
+#define PROMPT_MESSAGE_MAX 320u
 
 enum prompt_error {
         PROMPT_E_GONE = 1,  /* the body is not in its arena any more: the request has ended */
         PROMPT_E_TEMPLATE,  /* a template was asked for that is not there */
-        PROMPT_E_TOO_LARGE, /* system text or parameters do not fit */
+        PROMPT_E_TOO_LARGE, /* what is inserted does not fit */
+        PROMPT_E_RENDER,    /* the template cannot be rendered: `message` says why */
 };
 
 struct prompt_edit {
-        uint32_t at;       /* offset in the body; inserted before that byte */
-        uint32_t from, to; /* range of `literal` */
+        uint32_t at;          /* offset in the body; inserted before that byte */
+        uint32_t skip;        /* bytes of the body that are left out from there on */
+        uint32_t from, to;    /* range of `literal` that is inserted */
+        struct body_span own; /* then bytes of the body itself; len 0: none */
 };
 
 struct prompt {
@@ -37,13 +47,16 @@ struct prompt {
         msgpack_object pieces;
         uint32_t n_documents;
         uint64_t prompt_tokens;
+        struct mr_view model; /* to be asked in place of the request's; n 0: that */
+        char message[PROMPT_MESSAGE_MAX];
         /* Work space: */
         struct prompt_edit edits[PROMPT_EDITS];
         uint32_t n_edits;
         msgpack_object items[PROMPT_PIECES];
         msgpack_object spans[PROMPT_PIECES][2];
         char *literal; /* PROMPT_LITERAL_MAX bytes */
-        uint32_t literal_len;
+        char *content; /* of the last user message, where it has to be read */
+        uint32_t content_cap;
 };
 
 struct prompt_budget {
@@ -55,5 +68,5 @@ struct prompt_budget {
 int prompt_init(struct prompt *prompt); /* 0 or -ENOMEM */
 void prompt_close(struct prompt *prompt);
 /* arena: where the body lies when the record does not carry it; NULL: not mapped. */
-int prompt_build(struct prompt *prompt, const struct record *record, const struct arena_view *arena,
-        const struct prompt_budget *budget);
+int prompt_build(struct prompt *prompt, struct templates *templates, const struct record *record,
+                const struct arena_view *arena, const struct prompt_budget *budget);

@@ -50,7 +50,7 @@ static struct mustache *compile(struct part part, struct mustache_front *front) 
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         const char *at = (const char *)bytes, *end = at + size;
-        struct mustache_front front, ignored;
+        struct mustache_front front = {0}, ignored = {0};
         struct mustache *t = compile(next_part(&at, end), &front);
         struct mustache *p = compile(next_part(&at, end), &ignored);
         struct part json = next_part(&at, end);
@@ -81,5 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         mustache_data_free(data);
         mustache_free(t);
         mustache_free(p);
+        mustache_front_clear(&front);
+        mustache_front_clear(&ignored);
         return 0;
 }

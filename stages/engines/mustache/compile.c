@@ -536,3 +536,17 @@ void mustache_freep(struct mustache **t) {
 const char *mustache_name(const struct mustache *t) {
         return t->name;
 }
+
+bool mustache_asks_for(const struct mustache *t, const char *name) {
+        size_t n = strlen(name);
+
+        for (uint32_t i = 0; i < t->n_ops; i++) {
+                const struct op *op = &t->ops[i];
+                bool looks = op->kind == OP_VARIABLE || op->kind == OP_SECTION ||
+                             op->kind == OP_INVERTED || op->flags & OP_DYNAMIC;
+                if (looks && op->text.n >= n && memcmp(op->text.p, name, n) == 0 &&
+                                (op->text.n == n || op->text.p[n] == '.'))
+                        return true;
+        }
+        return false;
+}

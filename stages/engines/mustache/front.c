@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include <yaml.h>
+#include "stages/engines/mustache/front_params.h"
 
 #define LINES_BEFORE 1 /* the first `---` */
 
@@ -13,28 +14,136 @@ struct reader {
         yaml_document_t *document;
         struct mustache_front *front;
         struct mustache_error *err;
+        const yaml_node_t *bad; /* within the value */
 };
 
 struct key {
         const char *name;
         const char *expected;
-        bool (*set)(struct mustache_front *front, const char *value);
+        bool (*set)(struct reader *reader, const yaml_node_t *value);
 };
 
-static bool set_escape(struct mustache_front *front, const char *value) {
-        front->has_escape = true;
-        front->escape = strcmp(value, "html") == 0 ? MUSTACHE_ESCAPE_HTML : MUSTACHE_ESCAPE_NONE;
-        return front->escape == MUSTACHE_ESCAPE_HTML || strcmp(value, "none") == 0;
+/* The text of a scalar that holds no NUL byte. */
+static const char *scalar(const yaml_node_t *node) {
+        const char *text = (const char *)node->data.scalar.value;
+
+        return node->type == YAML_SCALAR_NODE && strlen(text) == node->data.scalar.length ? text
+                                                                                          : NULL;
 }
 
-static bool set_missing(struct mustache_front *front, const char *value) {
-        front->missing_is_error = strcmp(value, "error") == 0;
-        return front->missing_is_error || strcmp(value, "empty") == 0;
+static bool is_scalar(const yaml_node_t *node, const char *word) {
+        const char *text = scalar(node);
+
+        return text && strcmp(text, word) == 0;
 }
+
+static bool set_escape(struct reader *reader, const yaml_node_t *value) {
+        bool html = is_scalar(value, "html");
+
+        reader->front->has_escape = true;
+        reader->front->escape = html ? MUSTACHE_ESCAPE_HTML : MUSTACHE_ESCAPE_NONE;
+        return html || is_scalar(value, "none");
+}
+
+static bool set_missing(struct reader *reader, const yaml_node_t *value) {
+        reader->front->missing_is_error = is_scalar(value, "error");
+        return reader->front->missing_is_error || is_scalar(value, "empty");
+}
+
+static bool copy_name(const yaml_node_t *node, char **ret) {
+        const char *text = scalar(node);
+
+        if (!text || !*text)
+                return false;
+        *ret = strdup(text);
+        return *ret != NULL;
+}
+
+static bool set_model(struct reader *reader, const yaml_node_t *value) {
+        return copy_name(value, &reader->front->model);
+}
+
+static bool set_models(struct reader *reader, const yaml_node_t *value) {
+        struct mustache_front *front = reader->front;
+        yaml_node_item_t *items = value->data.sequence.items.start;
+
+        if (value->type != YAML_SEQUENCE_NODE ||
+                        value->data.sequence.items.top - items > (ptrdiff_t)FRONT_MODELS_MAX)
+                return false;
+        front->models = calloc(FRONT_MODELS_MAX, sizeof(*front->models));
+        if (!front->models)
+                return false;
+        for (; items < value->data.sequence.items.top; items++) {
+                reader->bad = yaml_document_get_node(reader->document, *items);
+                if (!copy_name(reader->bad, &front->models[front->n_models]))
+                        return false;
+                front->n_models++;
+        }
+        return true;
+}
+
+/* Of a request's body these belong to others. */
+static bool is_taken(const char *name) {
+        static const char *const names[] = {
+                        "messages", "model", "prompt", "input", "stream", "stream_options", "n"};
+
+        for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static bool set_params(struct reader *reader, const yaml_node_t *value) {
+        struct mustache_front *front = reader->front;
+
+        if (value->type != YAML_MAPPING_NODE)
+                return false;
+        for (const yaml_node_pair_t *pair = value->data.mapping.pairs.start;
+                        pair < value->data.mapping.pairs.top; pair++) {
+                reader->bad = yaml_document_get_node(reader->document, pair->key);
+                if (!scalar(reader->bad) || is_taken(scalar(reader->bad)))
+                        return false;
+        }
+        return front_params(reader->document, value, &front->params, &front->n_params,
+                               &reader->bad) == 0;
+}
+
+static bool set_tokens(const yaml_node_t *value, uint64_t *ret) {
+        const char *text = scalar(value);
+        char *end;
+
+        if (!text || text[0] < '0' || text[0] > '9' || strlen(text) > 9)
+                return false;
+        *ret = strtoull(text, &end, 10);
+        return *end == 0 && *ret > 0;
+}
+
+static bool set_context(struct reader *reader, const yaml_node_t *value) {
+        return set_tokens(value, &reader->front->context_tokens);
+}
+
+static bool set_output(struct reader *reader, const yaml_node_t *value) {
+        return set_tokens(value, &reader->front->max_output_tokens);
+}
+
+static bool set_documents(struct reader *reader, const yaml_node_t *value) {
+        return set_tokens(value, &reader->front->document_tokens);
+}
+
+#define TOKENS "a number of tokens, from 1"
 
 static const struct key keys[] = {
+                {"context_tokens", TOKENS, set_context},
+                {"document_tokens", TOKENS, set_documents},
                 {"escape", "none or html", set_escape},
+                {"max_output_tokens", TOKENS, set_output},
                 {"missing", "empty or error", set_missing},
+                {"model", "a name", set_model},
+                {"models", "a list of at most 64 names", set_models},
+                {"params",
+                                "a map of what the backend is asked with, but for messages, model, "
+                                "prompt, input, stream, stream_options and n",
+                                set_params},
 };
 #define KEYS_N (sizeof(keys) / sizeof(keys[0]))
 
@@ -50,13 +159,6 @@ __attribute__((format(printf, 3, 4))) static int fail(
         return MUSTACHE_E_SYNTAX;
 }
 
-static const char *scalar(const yaml_node_t *node) {
-        const char *text = (const char *)node->data.scalar.value;
-
-        return node->type == YAML_SCALAR_NODE && strlen(text) == node->data.scalar.length ? text
-                                                                                          : NULL;
-}
-
 static int read_pair(struct reader *reader, const yaml_node_t *name, const yaml_node_t *value,
                 uint32_t *seen) {
         const char *text = scalar(name);
@@ -66,14 +168,14 @@ static int read_pair(struct reader *reader, const yaml_node_t *name, const yaml_
                 i++;
         if (i == KEYS_N)
                 return fail(reader->err, &name->start_mark,
-                                "'%.64s': escape or missing was expected", text ? text : "?");
+                                "'%.64s': there is no such key", text ? text : "?");
         if (*seen & 1u << i)
                 return fail(reader->err, &name->start_mark, "'%s' is given twice", text);
         *seen |= 1u << i;
-        text = scalar(value);
-        if (!text || !keys[i].set(reader->front, text))
-                return fail(reader->err, &value->start_mark, "%s: %s was expected", keys[i].name,
-                                keys[i].expected);
+        reader->bad = value;
+        if (!keys[i].set(reader, value))
+                return fail(reader->err, &reader->bad->start_mark, "%s: %s was expected",
+                                keys[i].name, keys[i].expected);
         return 0;
 }
 
@@ -153,9 +255,20 @@ int mustache_front_read(const char *file, size_t n, struct mustache_front *ret,
         }
         if (from)
                 r = read_yaml(from, (size_t)(line - from), &front, err);
-        if (r)
+        if (r) {
+                mustache_front_clear(&front);
                 return r;
+        }
         front.body = from ? (size_t)(body - file) : 0;
         *ret = front;
         return 0;
+}
+
+void mustache_front_clear(struct mustache_front *front) {
+        for (uint32_t i = 0; i < front->n_models; i++)
+                free(front->models[i]);
+        free(front->models);
+        free(front->model);
+        free(front->params);
+        *front = (struct mustache_front){0};
 }

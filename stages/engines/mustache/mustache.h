@@ -23,6 +23,7 @@
 #define MUSTACHE_NEST_MAX 128u
 #define MUSTACHE_DEPTH_MAX 1024u
 #define MUSTACHE_INDENT_MAX 4096u
+#define MUSTACHE_MARKS_MAX 16u
 
 enum mustache_code {
         MUSTACHE_E_SYNTAX = 1, /* the template is none */
@@ -40,16 +41,26 @@ int mustache_compile(const char *name, const char *file, size_t n, size_t from,
 struct mustache *mustache_free(struct mustache *t);
 void mustache_freep(struct mustache **t);
 const char *mustache_name(const struct mustache *t);
+/* Does one of its tags ask for that name, or for a member of it? */
+bool mustache_asks_for(const struct mustache *t, const char *name);
 
 /* The template of that name: 0, with NULL in *ret when there is none, or what compiling it gave. */
 typedef int (*mustache_find_fn)(void *ctx, struct mustache_text name, const struct mustache **ret,
                 struct mustache_error *err);
+
+/* Where the value whose text begins at `text` would stand in the output: it is left out there. */
+struct mustache_marks {
+        const char *text;
+        size_t at[MUSTACHE_MARKS_MAX];
+        uint32_t n;
+};
 
 struct mustache_options {
         enum mustache_escape escape;
         bool missing_is_error; /* a name that is in no context; else it is empty */
         mustache_find_fn find; /* NULL: there are no partials */
         void *find_ctx;
+        struct mustache_marks *marks; /* NULL: none */
         size_t max_bytes;  /* of output */
         uint64_t max_work; /* tags, elements and members that are looked at */
 };

@@ -219,6 +219,16 @@ static bool is_true(const struct mustache_value *v) {
 
 /* ---- operations ---- */
 
+static int put_mark(struct run *run, const struct mustache *t, const struct op *op) {
+        struct mustache_marks *marks = run->options->marks;
+
+        if (marks->n == MUSTACHE_MARKS_MAX)
+                return fail(run, t, op, MUSTACHE_E_LIMIT, "'%.*s' more than %u times",
+                                NAME_SHOWN(op->text), MUSTACHE_MARKS_MAX);
+        marks->at[marks->n++] = run->out->n;
+        return 0;
+}
+
 static int variable(struct run *run, const struct mustache *t, const struct op *op) {
         uint32_t at = lookup(run, op->text);
         const struct mustache_value *v;
@@ -229,6 +239,8 @@ static int variable(struct run *run, const struct mustache *t, const struct op *
         if (v->kind == DATA_LIST || v->kind == DATA_MAP)
                 return fail(run, t, op, MUSTACHE_E_RENDER, "'%.*s' is a %s, not a text",
                                 NAME_SHOWN(op->text), v->kind == DATA_LIST ? "list" : "map");
+        if (run->options->marks && v->text.p == run->options->marks->text)
+                return put_mark(run, t, op);
         if (op->flags & OP_RAW || run->options->escape == MUSTACHE_ESCAPE_NONE)
                 return put(run, v->text.p, v->text.n);
         return put_html(run, v->text);
@@ -434,6 +446,8 @@ int mustache_render(const struct mustache *t, const struct mustache_data *data,
 
         *err = (struct mustache_error){0};
         out->n = 0;
+        if (options->marks)
+                options->marks->n = 0;
         if (run.values) {
                 run.contexts[0] = DATA_ROOT;
                 run.n_contexts = 1;

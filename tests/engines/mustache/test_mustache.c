@@ -456,6 +456,63 @@ START_TEST(a_template_is_rendered_again_and_again_into_the_same_output) {
 }
 END_TEST
 
+START_TEST(a_marked_value_is_left_out_and_its_places_are_told) {
+        static const char text[] = "a{{m}}b{{{m}}}{{#m}}c{{/m}}{{n}}", mark[] = "mark";
+        struct mustache_marks marks = {.text = mark};
+        struct mustache_options options = options_plain();
+        struct mustache_output out = {0};
+        struct mustache_data *data = NULL;
+        struct mustache_error err;
+        struct mustache *t = NULL;
+
+        options.marks = &marks;
+        ck_assert_int_eq(mustache_compile("t", text, strlen(text), 0, &t, &err), 0);
+        ck_assert(mustache_asks_for(t, "m") && mustache_asks_for(t, "n"));
+        ck_assert(!mustache_asks_for(t, "a") && !mustache_asks_for(t, "mm"));
+        ck_assert_int_eq(mustache_data_new(&data), 0);
+        mustache_data_open(data, (struct mustache_text){"", 0}, DATA_MAP);
+        mustache_data_put(data, (struct mustache_text){"m", 1}, DATA_TEXT,
+                        (struct mustache_text){mark, 1});
+        mustache_data_put(data, (struct mustache_text){"n", 1}, DATA_TEXT,
+                        (struct mustache_text){"N", 1});
+        mustache_data_close(data);
+        for (int i = 0; i < 2; i++) {
+                ck_assert_int_eq(mustache_render(t, data, &options, &out, &err), 0);
+                ck_assert_uint_eq(out.n, 4);
+                ck_assert_int_eq(memcmp(out.p, "abcN", 4), 0);
+                ck_assert_uint_eq(marks.n, 2);
+                ck_assert_uint_eq(marks.at[0], 1);
+                ck_assert_uint_eq(marks.at[1], 2);
+        }
+        mustache_output_clear(&out);
+        mustache_data_free(data);
+        mustache_free(t);
+}
+END_TEST
+
+START_TEST(front_matter_says_what_the_daemon_asks_with) {
+        static const char file[] =
+                        "---\nmodel: big\nmodels: [a, \"b\"]\ncontext_tokens: 4096\n"
+                        "max_output_tokens: 10\ndocument_tokens: 7\nparams:\n  a: 1.5\n  b: '1'\n"
+                        "  c: [true, ~, 007, -0.5e+3, .5, x\"]\n  d: {e: {}, f: \"\"}\n---\n";
+        struct mustache_front front = {0};
+        struct mustache_error err;
+
+        ck_assert_int_eq(mustache_front_read(file, strlen(file), &front, &err), 0);
+        ck_assert_str_eq(front.model, "big");
+        ck_assert_uint_eq(front.n_models, 2);
+        ck_assert_str_eq(front.models[1], "b");
+        ck_assert_uint_eq(front.context_tokens, 4096);
+        ck_assert_uint_eq(front.max_output_tokens, 10);
+        ck_assert_uint_eq(front.document_tokens, 7);
+        ck_assert_str_eq(strndupa(front.params, front.n_params),
+                        "\"a\":1.5,\"b\":\"1\",\"c\":[true,null,\"007\",-0.5e+3,\".5\",\"x\\\"\"],"
+                        "\"d\":{\"e\":{},\"f\":\"\"}");
+        mustache_front_clear(&front);
+        ck_assert_ptr_null(front.params);
+}
+END_TEST
+
 START_TEST(front_matter_is_yaml_between_two_lines_of_dashes) {
         static const char file[] = "---\nescape: html\nmissing: error\n--- \n\n{{a}}\n {{b c}}";
         static const char none[] = "-- \n---\n";
@@ -485,8 +542,16 @@ START_TEST(front_matter_that_is_wrong_is_refused_with_its_place) {
                         {"---\n\nescape: xml\n---\n", 3, 9, "none or html"},
                         {"---\nmissing: [a]\n---\n", 2, 10, "empty or error"},
                         {"---\nmissing: error\nmissing: error\n---\n", 3, 1, "twice"},
+                        {"---\nmodel: [x]\n---\n", 2, 8, "a name"},
+                        {"---\nmodels: x\n---\n", 2, 9, "a list"},
+                        {"---\nmodels: [a, {}]\n---\n", 2, 13, "a list"},
+                        {"---\nparams: 5\n---\n", 2, 9, "a map"},
+                        {"---\nparams: {a: 1, stream: no}\n---\n", 2, 16, "but for messages"},
+                        {"---\nparams: {a: &x [*x]}\n---\n", 2, 13, "a map"},
+                        {"---\ncontext_tokens: 0\n---\n", 2, 17, "a number"},
+                        {"---\ncontext_tokens: 5x\n---\n", 2, 17, "a number"},
                         {"---\nmodle: x\n---\n", 2, 1, "'modle'"},
-                        {"---\n[a]: x\n---\n", 2, 1, "expected"},
+                        {"---\n[a]: x\n---\n", 2, 1, "no such key"},
                         {"---\n- a\n---\n", 2, 1, "key: value"},
                         {"---\nescape: \"none\n---\n", 3, 1, "end of stream"},
         };
@@ -526,6 +591,8 @@ int main(void) {
         tcase_add_test(tc, parents_put_blocks_into_what_they_inherit);
         tcase_add_test(tc, blocks_are_indented_as_the_place_they_are_put_into);
         tcase_add_test(tc, a_template_is_rendered_again_and_again_into_the_same_output);
+        tcase_add_test(tc, a_marked_value_is_left_out_and_its_places_are_told);
+        tcase_add_test(tc, front_matter_says_what_the_daemon_asks_with);
         tcase_add_test(tc, front_matter_is_yaml_between_two_lines_of_dashes);
         tcase_add_test(tc, front_matter_that_is_wrong_is_refused_with_its_place);
         suite_add_tcase(s, tc);
