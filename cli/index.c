@@ -27,6 +27,12 @@ static const char usage[] =
                 "  list                 the documents\n"
                 "  remove ID...         take documents out\n"
                 "  stats                how much there is\n"
+                "  --collection NAME    put documents there, or look only there (search: in "
+                "several)\n"
+                "  --tenant NAME        of documents that this tenant alone finds\n"
+                "  --filter KEY=VALUE   search: only documents with this in their metadata\n"
+                "  --expand             search: with words of the best passages too\n"
+                "  --language NAME      add: whose stems a new index has (english)\n"
                 "  --index DIR          the index (default: main.index in $STATE_DIRECTORY, else "
                 "in\n"
                 "                       $XDG_STATE_HOME/millrace or ~/.local/state/millrace)\n"
@@ -41,15 +47,24 @@ int index_complain_of(const char *path, int code, const struct index_error *err)
         return CLI_FAILED;
 }
 
-int index_cmd_writer(const char *path, struct index_error *err, struct index_writer **ret_writer) {
+int index_cmd_writer(const struct index_options *options, struct index_error *err,
+                struct index_writer **ret_writer) {
         const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-        int r = index_writer_open(path, err, ret_writer);
+        int r = index_writer_open(options->path, options->language, err, ret_writer);
 
         for (int i = 0; r == INDEX_E_LOCKED && i < LOCK_TRIES; i++) {
                 nanosleep(&pause, NULL);
-                r = index_writer_open(path, err, ret_writer);
+                r = index_writer_open(options->path, options->language, err, ret_writer);
         }
         return r;
+}
+
+struct index_key index_cmd_key(const struct index_options *options, struct index_str id) {
+        struct index_key key = {.tenant = options->tenant, .id = id};
+
+        if (options->n_collections > 0)
+                key.collection = options->collections[0];
+        return key;
 }
 
 /* ---- printing ------------------------------------------------------------------------------ */
@@ -104,22 +119,39 @@ void index_print_plain(FILE *to, struct index_str text) {
 
 /* ---- list, remove, stats ------------------------------------------------------------------- */
 
+/* Where a document lies, unless it is where all are that nobody placed. */
+static void print_place(const struct index_key *key) {
+        if (strcmp(key->collection.data, INDEX_COLLECTION_DEFAULT) != 0) {
+                fputs("  in ", stdout);
+                index_print_plain(stdout, key->collection);
+        }
+        if (key->tenant.n_bytes > 0) {
+                fputs("  of ", stdout);
+                index_print_plain(stdout, key->tenant);
+        }
+}
+
 static int print_entry(const struct index_entry *entry, void *ctx) {
         yajl_gen gen = ctx;
 
         if (gen) {
                 yajl_gen_map_open(gen);
-                index_gen_str(gen, "id", entry->id);
+                index_gen_str(gen, "id", entry->key.id);
                 index_gen_str(gen, "title", entry->title);
                 index_gen_u64(gen, "chunks", entry->chunks);
                 index_gen_u64(gen, "bytes", entry->bytes);
+                if (strcmp(entry->key.collection.data, INDEX_COLLECTION_DEFAULT) != 0)
+                        index_gen_str(gen, "collection", entry->key.collection);
+                if (entry->key.tenant.n_bytes > 0)
+                        index_gen_str(gen, "tenant", entry->key.tenant);
                 yajl_gen_map_close(gen);
                 index_print_json(gen);
         } else {
                 printf("%8" PRIu64 " chunks %12" PRIu64 " bytes  ", entry->chunks, entry->bytes);
-                index_print_plain(stdout, entry->id);
+                index_print_plain(stdout, entry->key.id);
                 fputs("  ", stdout);
                 index_print_plain(stdout, entry->title);
+                print_place(&entry->key);
                 fputc('\n', stdout);
         }
         return ferror(stdout) ? -EIO : 0;
@@ -129,10 +161,15 @@ static int cmd_list(const struct index_options *options) {
         struct index_error err = {0};
         struct index_reader *reader = NULL;
         yajl_gen gen = options->json ? yajl_gen_alloc(NULL) : NULL;
+        const struct index_list list = {
+                        .collection = options->n_collections > 0 ? options->collections : NULL,
+                        .tenant = options->tenant_given ? &options->tenant : NULL,
+                        .fn = print_entry,
+                        .ctx = gen};
         int r = index_reader_open(options->path, &err, &reader);
 
         if (r == 0)
-                r = index_reader_list(reader, print_entry, gen, &err);
+                r = index_reader_list(reader, &list, &err);
         index_reader_free(reader);
         if (gen)
                 yajl_gen_free(gen);
@@ -163,9 +200,10 @@ static int remove_all(const struct index_options *options, struct index_writer *
         int n = 0;
 
         for (int i = 0; i < options->n_args; i++) {
-                const struct index_str id = {options->args[i], strlen(options->args[i])};
+                const struct index_key key = index_cmd_key(options,
+                                (struct index_str){options->args[i], strlen(options->args[i])});
                 bool removed = false;
-                int r = index_writer_remove(writer, id, err, &removed);
+                int r = index_writer_remove(writer, &key, err, &removed);
 
                 if (r != 0)
                         return r;
@@ -186,7 +224,7 @@ static int cmd_remove(const struct index_options *options) {
 
         index_reader_free(reader);
         if (r == 0)
-                r = index_cmd_writer(options->path, &err, &writer);
+                r = index_cmd_writer(options, &err, &writer);
         if (r == 0)
                 r = remove_all(options, writer, &err, &removed);
         index_writer_free(writer);
@@ -225,13 +263,84 @@ static int parse_k(const char *text, uint32_t *ret_k) {
         return 0;
 }
 
+/* The name of a collection or tenant. */
+static int parse_name(const char *option, const char *text, size_t most, struct index_str *ret) {
+        const size_t n = strlen(text);
+
+        if (n == 0 || n > most) {
+                cli_error("index", "%s: a name of 1 to %zu bytes was expected", option, most);
+                return CLI_USAGE;
+        }
+        *ret = (struct index_str){text, n};
+        return 0;
+}
+
+static int parse_collection(const char *text, struct index_options *options) {
+        if (options->n_collections == INDEX_CMD_NAMES) {
+                cli_error("index", "--collection: at most %u can be named", INDEX_CMD_NAMES);
+                return CLI_USAGE;
+        }
+        return parse_name("--collection", text, INDEX_COLLECTION_MAX,
+                        &options->collections[options->n_collections++]);
+}
+
+static int parse_filter(const char *text, struct index_options *options) {
+        const char *equals = strchr(text, '=');
+
+        if (!equals || equals == text || options->n_pairs == INDEX_CMD_NAMES) {
+                cli_error("index", "--filter %s: up to %u times KEY=VALUE was expected", text,
+                                INDEX_CMD_NAMES);
+                return CLI_USAGE;
+        }
+        options->pairs[options->n_pairs++] =
+                        (struct index_pair){{text, (size_t)(equals - text)},
+                                        {equals + 1, strlen(equals + 1)}};
+        return 0;
+}
+
+static int parse_option(int c, struct index_options *options) {
+        switch (c) {
+        case 'c':
+                return parse_collection(optarg, options);
+        case 'e':
+                options->expand = true;
+                return 0;
+        case 'f':
+                return parse_filter(optarg, options);
+        case 'i':
+                options->path = optarg;
+                return 0;
+        case 'j':
+                options->json = true;
+                return 0;
+        case 'k':
+                return parse_k(optarg, &options->k);
+        case 'l':
+                options->language = optarg;
+                return 0;
+        case 'q':
+                options->queries = optarg;
+                return 0;
+        case 't':
+                options->tenant_given = true;
+                return parse_name("--tenant", optarg, INDEX_TENANT_MAX, &options->tenant);
+        default:
+                return CLI_USAGE;
+        }
+}
+
 /* -1: go on. Otherwise the exit code. */
 static int parse_options(int argc, char **argv, struct index_options *options) {
         static const struct option names[] = {
+                        {"collection", required_argument, NULL, 'c'},
+                        {"expand", no_argument, NULL, 'e'},
+                        {"filter", required_argument, NULL, 'f'},
                         {"help", no_argument, NULL, 'h'},
                         {"index", required_argument, NULL, 'i'},
                         {"json", no_argument, NULL, 'j'},
+                        {"language", required_argument, NULL, 'l'},
                         {"queries", required_argument, NULL, 'q'},
+                        {"tenant", required_argument, NULL, 't'},
                         {0},
         };
         int c;
@@ -242,13 +351,7 @@ static int parse_options(int argc, char **argv, struct index_options *options) {
                         fputs(usage, stdout);
                         return CLI_DONE;
                 }
-                if (c == 'i')
-                        options->path = optarg;
-                else if (c == 'j')
-                        options->json = true;
-                else if (c == 'q')
-                        options->queries = optarg;
-                else if (c != 'k' || parse_k(optarg, &options->k) != 0)
+                if (parse_option(c, options) != 0)
                         return CLI_USAGE;
         }
         return -1;
@@ -267,8 +370,12 @@ static int check_arguments(const struct verb *verb, const struct index_options *
         if (options->n_args < verb->least || (verb->most >= 0 && options->n_args > verb->most))
                 cli_error("index", "%s takes %s", verb->name,
                                 verb->most == 0 ? "no arguments" : "at least one argument");
-        else if (options->queries && !search)
-                cli_error("index", "--queries belongs to search");
+        else if ((options->queries || options->expand || options->n_pairs > 0) && !search)
+                cli_error("index", "--queries, --filter and --expand belong to search");
+        else if (options->n_collections > 1 && !search)
+                cli_error("index", "%s takes one --collection", verb->name);
+        else if (options->language && verb->run != index_cmd_add)
+                cli_error("index", "--language belongs to add");
         else if (search && (options->queries != NULL) == (options->n_args > 0))
                 cli_error("index", "search takes a QUERY or --queries FILE");
         else

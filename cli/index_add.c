@@ -99,13 +99,15 @@ static void on_refused(const char *file, uint64_t row, const char *why, void *ct
 
 static int on_document(const struct index_document *doc, uint64_t row, void *ctx) {
         struct adding *adding = ctx;
+        struct index_document placed = *doc;
         enum index_outcome outcome = INDEX_ADDED;
         int r = 0;
 
+        placed.key = index_cmd_key(adding->options, doc->key.id);
         if (!adding->writer)
-                r = index_cmd_writer(adding->options->path, &adding->err, &adding->writer);
+                r = index_cmd_writer(adding->options, &adding->err, &adding->writer);
         if (r == 0)
-                r = index_writer_add(adding->writer, doc, &adding->err, &outcome);
+                r = index_writer_add(adding->writer, &placed, &adding->err, &outcome);
         if (r == INDEX_E_DOCUMENT) {
                 on_refused(doc->source.data, row, adding->err.text, adding);
                 return 0;

@@ -16,11 +16,21 @@
 #include "cli/cli.h"
 #include "stages/engines/index/index.h"
 
+#define INDEX_CMD_NAMES 16u /* collections, and pairs of metadata, of one command */
+
 struct index_options {
-        const char *path;    /* of the index */
-        const char *queries; /* a file, or NULL */
+        const char *path;     /* of the index */
+        const char *queries;  /* a file, or NULL */
+        const char *language; /* NULL: the index's own */
+        struct index_str tenant;
+        bool tenant_given;
+        struct index_str collections[INDEX_CMD_NAMES];
+        uint32_t n_collections;
+        struct index_pair pairs[INDEX_CMD_NAMES];
+        uint32_t n_pairs;
         uint32_t k;
         bool json;
+        bool expand;
         char *const *args; /* behind the verb */
         int n_args;
 };
@@ -31,7 +41,10 @@ int index_cmd_search(const struct index_options *options);
 /* Says why an index could not be used, and what to do about it. */
 int index_complain_of(const char *path, int code, const struct index_error *err);
 /* Waits a few seconds for another writer to finish. 0 or as index_writer_open(). */
-int index_cmd_writer(const char *path, struct index_error *err, struct index_writer **ret_writer);
+int index_cmd_writer(const struct index_options *options, struct index_error *err,
+                struct index_writer **ret_writer);
+/* The document of this id, in the collection and of the tenant that were named. */
+struct index_key index_cmd_key(const struct index_options *options, struct index_str id);
 
 /* Prints the object that was generated as one line, flushed, and starts over. */
 void index_print_json(yajl_gen gen);

@@ -55,7 +55,7 @@ static void gen_hit(yajl_gen gen, const struct index_result *result, size_t i) {
         int n = snprintf(score, sizeof(score), "%.9g", hit->score);
 
         yajl_gen_map_open(gen);
-        index_gen_str(gen, "id", hit->id);
+        index_gen_str(gen, "id", hit->key.id);
         index_gen_str(gen, "title", hit->title);
         index_gen_key(gen, "score");
         yajl_gen_number(gen, score, (size_t)n);
@@ -93,9 +93,9 @@ static void print_hits(const struct search *search, const struct index_result *r
                 const struct index_hit *hit = index_result_hit(result, i);
 
                 printf("%2zu. %s", i + 1, search->bold ? "\033[1m" : "");
-                index_print_plain(stdout, hit->title.n_bytes > 0 ? hit->title : hit->id);
+                index_print_plain(stdout, hit->title.n_bytes > 0 ? hit->title : hit->key.id);
                 printf("%s  (%.2f)\n    ", search->bold ? "\033[0m" : "", hit->score);
-                index_print_plain(stdout, hit->id);
+                index_print_plain(stdout, hit->key.id);
                 printf(" [%" PRIu64 "-%" PRIu64 "]\n    ", hit->start, hit->end);
                 index_print_plain(stdout, snippet_of(result, i, SNIPPET_BYTES));
                 fputc('\n', stdout);
@@ -106,7 +106,15 @@ static void print_hits(const struct search *search, const struct index_result *r
 
 static int ask(struct search *search, const struct name *name, struct index_str text) {
         const uint64_t started_us = now_us();
-        const struct index_query query = {.text = text, .k = search->options->k};
+        const struct index_options *options = search->options;
+        const struct index_query query = {.text = text,
+                        .scope = {.tenant = options->tenant,
+                                        .collections = options->collections,
+                                        .n_collections = options->n_collections,
+                                        .pairs = options->pairs,
+                                        .n_pairs = options->n_pairs},
+                        .k = options->k,
+                        .expand = options->expand};
         struct index_result *result = NULL;
         int r = index_reader_query(search->reader, &query, &search->err, &result);
 

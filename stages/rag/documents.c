@@ -33,7 +33,7 @@ uint32_t documents_make(struct documents *documents, const struct index_result *
                 const struct index_hit *hit = index_result_hit(result, n);
                 msgpack_object *cells = documents->cells[n];
                 struct index_str text = hit->text;
-                size_t names = hit->id.n_bytes + hit->title.n_bytes + hit->url.n_bytes + 64;
+                size_t names = hit->key.id.n_bytes + hit->title.n_bytes + hit->url.n_bytes + 64;
                 uint64_t tokens = tokens_estimate(text.data, text.n_bytes);
                 if (names > left)
                         break;
@@ -44,7 +44,7 @@ uint32_t documents_make(struct documents *documents, const struct index_result *
                                 break;
                         tokens = max_tokens;
                 }
-                cell_text(&cells[0], hit->id);
+                cell_text(&cells[0], hit->key.id);
                 cell_text(&cells[1], hit->title);
                 cell_text(&cells[2], hit->url);
                 cell_number(&cells[3], hit->start);

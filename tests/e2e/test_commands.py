@@ -93,6 +93,11 @@ def test_an_unknown_option_is_usage_and_names_it(cli, command):
     ["index", "search", "-k", "0", "x"], ["index", "search", "-k", "ten", "x"], ["index", "remove"],
     ["index", "search", "--queries", "f", "x"], ["index", "list", "--queries", "f"], ["index", "stats", "x"],
     ["render"], ["render", "a", "b"], ["render", "--escape", "xml", "a"], ["render", "--data"],
+    ["index", "list", "--expand"], ["index", "add", "--filter", "a=b", "x"], ["index", "search", "--filter", "a", "x"],
+    ["index", "search", "--filter", "=b", "x"], ["index", "search", "--collection", "", "x"],
+    ["index", "search", "--collection", "n" * 65, "x"], ["index", "search", "--language", "german", "x"],
+    ["index", "add", "--collection", "a", "--collection", "b", "x"], ["index", "list", "--tenant", "t" * 257],
+    ["index", "search", *["--filter=a=b"] * 17, "x"], ["index", "search", *["--collection=a"] * 17, "x"],
 ])
 def test_wrong_use_exits_2_and_says_so_on_stderr_alone(cli, arguments):
     result = cli(*arguments, env={"MILLRACE_SOCKET": "/nonexistent/m.sock"})
@@ -348,6 +353,38 @@ def test_index_list_remove_and_stats(cli, index):
     fails(cli("index", "remove", "--index", index, "r1"), 1, "r1")
     assert json.loads(done(cli("index", "stats", "--json", "--index", index)))["documents"] == 3
     assert "documents 3" in done(cli("index", "stats", "--index", index))
+
+
+def found(cli, index, *arguments):
+    return {hit["id"] for hit in json.loads(done(cli("index", "search", "--json", "--index", index, *arguments)))["hits"]}
+
+
+def test_index_keeps_collections_and_tenants_apart(cli, index, tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("The iron gate is painted every spring.\n")
+    done(cli("index", "add", "--index", index, "--collection", "notes", "--tenant", "ann", note))
+    gates = str(tmp_path / "pages" / "gates.md")
+    assert found(cli, index, "iron gate") == {gates}
+    assert found(cli, index, "--tenant", "bob", "iron gate") == {gates}
+    assert found(cli, index, "--tenant", "ann", "iron gate") == {gates, str(note)}
+    assert found(cli, index, "--tenant", "ann", "--collection", "notes", "iron gate") == {str(note)}
+    assert found(cli, index, "--collection", "default", "--collection", "notes", "iron gate") == {gates}
+    listed = lines(done(cli("index", "list", "--json", "--index", index, "--tenant", "ann")))
+    assert [(d["id"], d["collection"], d["tenant"]) for d in listed] == [(str(note), "notes", "ann")]
+    assert "in notes  of ann" in done(cli("index", "list", "--index", index))
+    fails(cli("index", "remove", "--index", index, note), 1, note)
+    assert done(cli("index", "remove", "--index", index, "--collection=notes", "--tenant=ann", note)) == "removed 1\n"
+
+
+def test_index_filters_by_metadata_and_keeps_its_language(cli, tmp_path):
+    rows = "".join(json.dumps({"id": lang, "text": "Die H\u00e4user", "metadata": {"lang": lang}}) + "\n" for lang in ("de", "en"))
+    ix = tmp_path / "ix"
+    done(cli("index", "add", "--index", ix, "--language", "german", "-", input=rows))
+    assert found(cli, ix, "haus") == {"de", "en"}
+    assert found(cli, ix, "--filter", "lang=de", "haus") == {"de"} == found(cli, ix, "--expand", "--filter", "lang=de", "haus")
+    fails(cli("index", "add", "--index", ix, "--language", "english", "-", input=rows), 1, "german")
+    fails(cli("index", "add", "--index", tmp_path / "new", "--language", "klingon", "-", input=rows), 1, "klingon", "english")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("verb", [["search", "x"], ["list"], ["stats"], ["remove", "x"]])

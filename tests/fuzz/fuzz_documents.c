@@ -1,6 +1,6 @@
 /*
- * fuzz_documents -- the readers of rows, Markdown and HTML, and the cutting into chunks behind
- * them.
+ * fuzz_documents -- the readers of rows, metadata, Markdown and HTML, and behind them the cutting
+ * into chunks and the parts of names.
  *
  * The first byte, a digit, picks the reader; what follows is the document.
  */
@@ -11,8 +11,10 @@
 
 #include "stages/engines/index/chunk.h"
 #include "stages/engines/index/documents.h"
+#include "stages/engines/index/identifier.h"
 #include "stages/engines/index/jsonl.h"
 #include "stages/engines/index/markup.h"
+#include "stages/engines/index/metadata.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -34,6 +36,27 @@ static void split(struct index_str text, const struct chunk_mark *marks, size_t 
         chunk_list_clear(&list);
 }
 
+static int look_at_part(struct index_str part, void *ctx) {
+        const struct index_str *text = ctx;
+
+        assert(part.n_bytes > 1 && part.data >= text->data &&
+                        part.data + part.n_bytes <= text->data + text->n_bytes);
+        return 0;
+}
+
+static int count_pair(struct index_str key, struct index_str value, void *ctx) {
+        unsigned *n = ctx;
+
+        assert(key.data && value.data && ++*n <= METADATA_MAX);
+        return 0;
+}
+
+static void read_metadata(struct index_str bytes) {
+        unsigned n = 0;
+
+        metadata_each(bytes, count_pair, &n);
+}
+
 static void read_row(struct index_str bytes) {
         struct jsonl_row row = {0};
         struct index_error why = {0};
@@ -46,6 +69,7 @@ static void read_row(struct index_str bytes) {
                                 (row.metadata.data[0] == '{' &&
                                                 row.metadata.data[row.metadata.n_bytes - 1] ==
                                                                 '}'));
+                read_metadata(row.metadata);
                 split(text, NULL, 0);
         }
         jsonl_row_clear(&row);
@@ -74,13 +98,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 return 0;
         memcpy(copy, data + 1, size - 1);
         const struct index_str bytes = {copy, size - 1};
-        const uint8_t kind = (uint8_t)(data[0] - '0') % 5;
+        const uint8_t kind = (uint8_t)(data[0] - '0') % 6;
         switch (kind) {
         case 0:
                 read_row(bytes);
                 break;
         case 4:
                 split(bytes, NULL, 0);
+                identifier_parts(bytes, look_at_part, (void *)&bytes);
+                break;
+        case 5:
+                read_metadata(bytes);
                 break;
         default:
                 read_markup(bytes, kind);

@@ -185,7 +185,7 @@ static int take_bytes(const struct file *file, enum kind kind, struct index_str 
         if (r < 0)
                 return r;
         struct index_document doc = {
-                        .id = str(file->name),
+                        .key.id = str(file->name),
                         .title = markup.title.n_bytes > 0 ? markup.title
                                                           : str(slash ? slash + 1 : file->name),
                         .url = str(""),
@@ -216,7 +216,7 @@ static int take_row(
                 return 0;
         }
         struct index_document doc = {
-                        .id = jsonl_row_string(row, JSONL_ID),
+                        .key.id = jsonl_row_string(row, JSONL_ID),
                         .title = jsonl_row_string(row, JSONL_TITLE),
                         .url = jsonl_row_string(row, JSONL_URL),
                         .source = str(file->name),

@@ -23,9 +23,12 @@
 extern "C" {
 #endif
 
-#define INDEX_FORMAT 1     /* of the folder; others are refused */
-#define INDEX_ID_MAX 1024u /* bytes of a document's id */
-#define INDEX_K_MAX 1000u  /* hits of one query */
+#define INDEX_FORMAT 2          /* of the folder; others are refused */
+#define INDEX_ID_MAX 1024u      /* bytes of a document's id */
+#define INDEX_COLLECTION_DEFAULT "default"
+#define INDEX_COLLECTION_MAX 64u /* bytes of a collection's name */
+#define INDEX_TENANT_MAX 256u   /* bytes of a tenant's */
+#define INDEX_K_MAX 1000u       /* hits of one query */
 #define INDEX_QUERY_BYTES_MAX                                                                      \
         (128u * 1024)               /* of a longer query its beginning and its end count           \
                                      */
@@ -39,6 +42,7 @@ enum {
         INDEX_E_LOCKED,      /* another process is writing */
         INDEX_E_DEADLINE,    /* the query's deadline has passed */
         INDEX_E_DOCUMENT,    /* the document cannot be indexed: the sentence says why */
+        INDEX_E_LANGUAGE,    /* no such language, or not the index's */
         INDEX_E_CORRUPT,     /* the index does not hold together */
         INDEX_E_ENGINE,      /* the disk is full, a read failed, ...: the sentence says what */
 };
@@ -53,27 +57,54 @@ struct index_str {
         size_t n_bytes;
 };
 
+/* What a document is called; an id is one document's within its collection and tenant. */
+struct index_key {
+        struct index_str collection; /* empty: INDEX_COLLECTION_DEFAULT */
+        struct index_str tenant;     /* whose alone it is; empty: it is for all */
+        struct index_str id;
+};
+
 /* ---- reading ------------------------------------------------------------------------------- */
 
 struct index_reader;
 struct index_result;
 
+/* One pair of a document's metadata (metadata.h). */
+struct index_pair {
+        struct index_str key;
+        struct index_str value;
+};
+
+/* Which documents a query is about; all zero: those for all, of every collection. */
+struct index_scope {
+        struct index_str tenant; /* its documents too; nobody else's ever */
+        const struct index_str *collections;
+        size_t n_collections;
+        const struct index_pair *pairs; /* all keys must match, each by one of its values */
+        size_t n_pairs;
+};
+
 struct index_query {
         struct index_str text;
+        struct index_str earlier; /* turns before it: their words count less */
+        struct index_scope scope;
         uint32_t k;           /* hits wanted, 1..INDEX_K_MAX, at most one for each document */
         uint64_t deadline_ns; /* 0: none */
+        bool expand;          /* by words of the best passages (pseudo-relevance feedback) */
+        bool merge;           /* a hit grows by neighbours that answer too, and that it overlaps */
 };
 
 struct index_hit {
-        struct index_str id;    /* of the document */
+        struct index_key key;   /* of the document */
         struct index_str title; /* may be empty, as url, source and metadata */
         struct index_str url;
         struct index_str source;   /* the file that it came from */
         struct index_str metadata; /* a JSON object */
+        struct index_str path;     /* the headings above the chunk: chunk.h */
         struct index_str text;     /* the chunk: bytes start..end of the document's text */
         uint64_t start;
         uint64_t end;
-        uint32_t chunk;    /* its ordinal, from 0 */
+        uint32_t chunk;    /* its ordinal, from 0; the first one's, where several were merged */
         uint32_t n_chunks; /* of the document */
         double score;
 };
@@ -86,7 +117,7 @@ struct index_stats {
 };
 
 struct index_entry {
-        struct index_str id;
+        struct index_key key;
         struct index_str title;
         uint64_t chunks;
         uint64_t bytes;
@@ -109,10 +140,20 @@ int index_result_snippet(const struct index_result *result, size_t i, size_t max
 
 int index_reader_stats(struct index_reader *reader, struct index_error *err,
                 struct index_stats *ret_stats);
-/* Each document once, in the order of the ids' bytes (those over 200 bytes last). fn returns 0, or
- * anything else to stop, which is then returned. The entry lives until fn returns. */
-int index_reader_list(struct index_reader *reader,
-                int (*fn)(const struct index_entry *entry, void *ctx), void *ctx,
+/* The language whose stems it has; lives as long as the reader. */
+const char *index_reader_language(const struct index_reader *reader);
+
+struct index_list {
+        const struct index_str *collection; /* NULL: of all of them */
+        const struct index_str *tenant;     /* NULL: everyone's */
+        /* 0, or anything else to stop, which is then returned. The entry lives until it returns. */
+        int (*fn)(const struct index_entry *entry, void *ctx);
+        void *ctx;
+};
+
+/* Each document once, in the order of the bytes of collection, tenant and id (names over 200 bytes
+ * last). */
+int index_reader_list(struct index_reader *reader, const struct index_list *list,
                 struct index_error *err);
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -121,7 +162,7 @@ struct index_writer;
 struct chunk;
 
 struct index_document {
-        struct index_str id; /* 1..INDEX_ID_MAX bytes, no NUL; adding it again replaces it */
+        struct index_key key; /* no NUL in any; adding it again replaces the document */
         struct index_str title;
         struct index_str url;
         struct index_str source;
@@ -137,8 +178,10 @@ enum index_outcome {
         INDEX_UNCHANGED, /* the same content is there already: nothing was written */
 };
 
-/* Makes the folder, and those above it, when it is missing (mode 0700). */
-int index_writer_open(const char *path, struct index_error *err, struct index_writer **ret_writer);
+/* Makes the folder, and those above it, when it is missing (mode 0700). language: a name of
+ * Snowball's, or "none"; NULL takes the index's own, English for a new one. */
+int index_writer_open(const char *path, const char *language, struct index_error *err,
+                struct index_writer **ret_writer);
 /* What was not committed is forgotten. */
 struct index_writer *index_writer_free(struct index_writer *writer);
 
@@ -146,8 +189,8 @@ struct index_writer *index_writer_free(struct index_writer *writer);
  * After an error other than INDEX_E_DOCUMENT, give the writer up: the last commit stands. */
 int index_writer_add(struct index_writer *writer, const struct index_document *doc,
                 struct index_error *err, enum index_outcome *ret_outcome);
-int index_writer_remove(struct index_writer *writer, struct index_str id, struct index_error *err,
-                bool *ret_removed);
+int index_writer_remove(struct index_writer *writer, const struct index_key *key,
+                struct index_error *err, bool *ret_removed);
 int index_writer_commit(struct index_writer *writer, struct index_error *err);
 /* With what is not committed yet; `terms` stays 0. */
 struct index_stats index_writer_stats(const struct index_writer *writer);

@@ -14,7 +14,7 @@
 
 #include "stages/engines/index/chunk.h"
 
-#define N_STRINGS 6
+#define N_STRINGS 9
 
 struct stored_head {
         uint32_t chunk;
@@ -24,8 +24,9 @@ struct stored_head {
         uint64_t document_bytes;
         struct stored_hash content_hash;
         uint32_t n_bytes[N_STRINGS];
+        uint32_t rsv;
 };
-static_assert(sizeof(struct stored_head) == 72, "the index's format: raise INDEX_FORMAT");
+static_assert(sizeof(struct stored_head) == 88, "the index's format: raise INDEX_FORMAT");
 
 static int refuse(struct index_error *err, const char *why) {
         if (err)
@@ -33,16 +34,23 @@ static int refuse(struct index_error *err, const char *why) {
         return INDEX_E_DOCUMENT;
 }
 
+static bool has_nul(struct index_str str) {
+        return str.n_bytes > 0 && memchr(str.data, '\0', str.n_bytes);
+}
+
 int stored_check(const struct index_document *doc, struct index_error *err) {
         const size_t sizes[] = {doc->title.n_bytes, doc->url.n_bytes, doc->source.n_bytes,
                         doc->metadata.n_bytes};
 
-        if (doc->id.n_bytes == 0)
+        if (doc->key.id.n_bytes == 0)
                 return refuse(err, "the id is empty");
-        if (doc->id.n_bytes > INDEX_ID_MAX)
+        if (doc->key.id.n_bytes > INDEX_ID_MAX)
                 return refuse(err, "the id is too long: 1024 bytes are allowed");
-        if (memchr(doc->id.data, '\0', doc->id.n_bytes))
+        if (has_nul(doc->key.id))
                 return refuse(err, "the id has a NUL in it");
+        if (doc->key.collection.n_bytes > INDEX_COLLECTION_MAX || has_nul(doc->key.collection) ||
+                        doc->key.tenant.n_bytes > INDEX_TENANT_MAX || has_nul(doc->key.tenant))
+                return refuse(err, "the name of its collection or tenant is none");
         for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
                 if (sizes[i] > STORED_STRING_MAX)
                         return refuse(err, "its title, url, source or metadata is over 1 MiB");
@@ -92,11 +100,12 @@ struct stored stored_of(
         struct stored stored = {.document_bytes = doc->text.n_bytes, .content_hash = *hash};
         struct index_hit *hit = &stored.hit;
 
-        hit->id = doc->id;
+        hit->key = doc->key;
         hit->title = doc->title;
         hit->url = doc->url;
         hit->source = doc->source;
         hit->metadata = doc->metadata;
+        hit->path = chunk->path;
         hit->text = (struct index_str){n_bytes > 0 ? doc->text.data + chunk->start : "", n_bytes};
         hit->start = chunk->start;
         hit->end = chunk->end;
@@ -108,15 +117,16 @@ struct stored stored_of(
 size_t stored_bytes(const struct stored *stored) {
         const struct index_hit *hit = &stored->hit;
 
-        return sizeof(struct stored_head) + hit->id.n_bytes + hit->title.n_bytes +
-               hit->url.n_bytes + hit->source.n_bytes + hit->metadata.n_bytes + hit->text.n_bytes +
-               N_STRINGS;
+        return sizeof(struct stored_head) + hit->key.collection.n_bytes + hit->key.tenant.n_bytes +
+               hit->key.id.n_bytes + hit->title.n_bytes + hit->url.n_bytes + hit->source.n_bytes +
+               hit->metadata.n_bytes + hit->path.n_bytes + hit->text.n_bytes + N_STRINGS;
 }
 
 void stored_pack(const struct stored *stored, char *buf) {
         const struct index_hit *hit = &stored->hit;
-        const struct index_str strings[N_STRINGS] = {
-                        hit->id, hit->title, hit->url, hit->source, hit->metadata, hit->text};
+        const struct index_str strings[N_STRINGS] = {hit->key.collection, hit->key.tenant,
+                        hit->key.id, hit->title, hit->url, hit->source, hit->metadata, hit->path,
+                        hit->text};
         struct stored_head head = {
                         .chunk = htole32(hit->chunk),
                         .n_chunks = htole32(hit->n_chunks),
@@ -146,9 +156,10 @@ static bool stored_is_sound(const struct stored *stored) {
 
 int stored_unpack(const char *data, size_t n_bytes, struct stored *ret_stored) {
         struct stored stored = {0};
-        struct index_str *const strings[N_STRINGS] = {&stored.hit.id, &stored.hit.title,
-                        &stored.hit.url, &stored.hit.source, &stored.hit.metadata,
-                        &stored.hit.text};
+        struct index_hit *const hit = &stored.hit;
+        struct index_str *const strings[N_STRINGS] = {&hit->key.collection, &hit->key.tenant,
+                        &hit->key.id, &hit->title, &hit->url, &hit->source, &hit->metadata,
+                        &hit->path, &hit->text};
         struct stored_head head;
         size_t at = sizeof(head);
 

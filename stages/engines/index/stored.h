@@ -2,7 +2,8 @@
  * stored -- what the index keeps with each chunk: all that a citation needs, in one string of
  * bytes.
  *
- * Shape   a head of 72 bytes, then id, title, url, source, metadata and text, a NUL behind each
+ * Shape   a head of 88 bytes, then collection, tenant, id, title, url, source, metadata, heading
+ *         path and text, a NUL behind each
  * Units   bytes; integers little-endian
  * Owner   what was unpacked points into the bytes that it was read from
  * Errors  0, INDEX_E_DOCUMENT, or -EBADMSG for bytes that no stored_pack() made

@@ -49,7 +49,7 @@ static int on_document(const struct index_document *doc, uint64_t row, void *ctx
 
         (void)ctx;
         ck_assert_int_lt(n_notes, NOTES);
-        copy(note->id, sizeof(note->id), doc->id);
+        copy(note->id, sizeof(note->id), doc->key.id);
         copy(note->title, sizeof(note->title), doc->title);
         copy(note->url, sizeof(note->url), doc->url);
         copy(note->source, sizeof(note->source), doc->source);

@@ -20,14 +20,14 @@ static int open_code(const char *path) {
 static int open_writer_code(const char *path) {
         struct index_writer *writer = NULL;
         struct index_error err = {0};
-        int r = index_writer_open(path, &err, &writer);
+        int r = index_writer_open(path, NULL, &err, &writer);
 
         ck_assert_ptr_null(writer);
         ck_assert_uint_gt(strlen(err.text), 0);
         return r;
 }
 
-/* Writes over the marker's key, or over its value, which is a 1 close behind, wherever it stands.
+/* Writes over the marker's key, or over its value, which is a 2 close behind, wherever it stands.
  */
 static void patch_marker(bool value, const char *with) {
         static char data[1 << 20];
@@ -38,7 +38,7 @@ static void patch_marker(bool value, const char *with) {
         const size_t n = fread(data, 1, sizeof(data) - 1, file);
         for (char *at = data; (at = memmem(at, n - (size_t)(at - data), "millrace.format", 15));
                         at++) {
-                char *to = value ? memchr(at + 15, '1', 16) : at;
+                char *to = value ? memchr(at + 15, '2', 16) : at;
 
                 ck_assert_ptr_nonnull(to);
                 memcpy(to, with, strlen(with));
@@ -120,7 +120,7 @@ START_TEST(documents_without_a_usable_id_or_with_chunks_outside_are_refused) {
                                          str("text"), &err, &outcome),
                         INDEX_E_DOCUMENT);
         const struct chunk outside = {.start = 2, .end = 9, .path = str("")};
-        const struct index_document doc = {.id = str("a"),
+        const struct index_document doc = {.key.id = str("a"),
                         .title = str(""),
                         .url = str(""),
                         .source = str(""),
@@ -185,8 +185,8 @@ START_TEST(a_deadline_in_the_future_changes_no_answer) {
         ck_assert_uint_eq(index_result_n(with), 300);
         ck_assert_uint_eq(index_result_n(without), 300);
         for (size_t i = 0; i < 300; i++)
-                ck_assert_str_eq(index_result_hit(with, i)->id.data,
-                                index_result_hit(without, i)->id.data);
+                ck_assert_str_eq(index_result_hit(with, i)->key.id.data,
+                                index_result_hit(without, i)->key.id.data);
         index_result_free(with);
         index_result_free(without);
         index_reader_free(reader);
@@ -235,7 +235,7 @@ START_TEST(a_query_of_ten_thousand_words_keeps_the_telling_ones) {
         struct index_reader *reader = reader_open();
         struct index_result *result = ask_bytes(reader, (struct index_str){text, n}, 3);
         ck_assert_uint_eq(index_result_n(result), 3);
-        ck_assert_str_eq(index_result_hit(result, 0)->id.data, "d32");
+        ck_assert_str_eq(index_result_hit(result, 0)->key.id.data, "d32");
         index_result_free(result);
         memset(text, 'x', sizeof(text)); /* one word of two megabytes */
         result = ask_bytes(reader, (struct index_str){text, sizeof(text)}, 3);
@@ -319,7 +319,7 @@ START_TEST(a_long_document_is_one_hit_and_its_range_holds_its_text) {
         struct index_result *result = ask(reader, "granite nightingale");
         ck_assert_uint_eq(index_result_n(result), 2);
         const struct index_hit *hit = index_result_hit(result, 0);
-        ck_assert_str_eq(hit->id.data, "long");
+        ck_assert_str_eq(hit->key.id.data, "long");
         ck_assert_uint_gt(hit->n_chunks, 5);
         ck_assert_uint_lt(hit->chunk, hit->n_chunks);
         ck_assert_uint_gt(hit->start, 0);

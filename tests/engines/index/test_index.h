@@ -10,7 +10,7 @@ static inline struct index_writer *writer_open(void) {
         struct index_writer *writer = NULL;
         struct index_error err = {0};
 
-        ck_assert_msg(index_writer_open(in_folder("ix"), &err, &writer) == 0, "%s", err.text);
+        ck_assert_msg(index_writer_open(in_folder("ix"), NULL, &err, &writer) == 0, "%s", err.text);
         return writer;
 }
 
@@ -28,7 +28,7 @@ static inline int put_bytes(struct index_writer *writer, struct index_str id, co
 
         ck_assert_int_eq(chunk_split(text, NULL, 0, &list), 0);
         const struct index_document doc = {
-                        .id = id,
+                        .key.id = id,
                         .title = str(title),
                         .url = str("https://example.org/x"),
                         .source = str("some/file.md"),
@@ -85,6 +85,6 @@ static inline void best_is(struct index_reader *reader, const char *text, const 
         struct index_result *result = ask(reader, text);
 
         ck_assert_uint_ge(index_result_n(result), 1);
-        ck_assert_str_eq(index_result_hit(result, 0)->id.data, id);
+        ck_assert_str_eq(index_result_hit(result, 0)->key.id.data, id);
         index_result_free(result);
 }

@@ -14,9 +14,9 @@ START_TEST(a_second_writer_is_locked_out_until_the_first_goes) {
         struct index_writer *second = NULL;
         struct index_error err = {0};
 
-        ck_assert_int_eq(index_writer_open(in_folder("ix"), &err, &second), INDEX_E_LOCKED);
+        ck_assert_int_eq(index_writer_open(in_folder("ix"), NULL, &err, &second), INDEX_E_LOCKED);
         index_writer_free(first);
-        ck_assert_int_eq(index_writer_open(in_folder("ix"), &err, &second), 0);
+        ck_assert_int_eq(index_writer_open(in_folder("ix"), NULL, &err, &second), 0);
         index_writer_free(second);
 }
 END_TEST
@@ -25,7 +25,7 @@ START_TEST(folders_above_are_made_and_private) {
         struct index_writer *writer = NULL;
         struct stat st;
 
-        ck_assert_int_eq(index_writer_open(in_folder("a/b//c"), NULL, &writer), 0);
+        ck_assert_int_eq(index_writer_open(in_folder("a/b//c"), NULL, NULL, &writer), 0);
         index_writer_free(writer);
         ck_assert_int_eq(stat(in_folder("a/b"), &st), 0);
         ck_assert_uint_eq(st.st_mode & 0777, 0700);
@@ -56,7 +56,7 @@ END_TEST
 START_TEST(the_same_text_cut_elsewhere_replaces) {
         struct index_writer *writer = writer_open();
         struct chunk cuts[2] = {{0, 5, str("")}, {6, 11, str("")}};
-        const struct index_document doc = {.id = str("a"),
+        const struct index_document doc = {.key.id = str("a"),
                         .title = str(""),
                         .url = str(""),
                         .source = str(""),
@@ -91,9 +91,11 @@ START_TEST(all_chunks_of_a_document_go_when_it_goes) {
         put(writer, "long", "", text);
         put(writer, "kept", "", "One on chalk.");
         commit(writer);
-        ck_assert_int_eq(index_writer_remove(writer, str("never"), NULL, &removed), 0);
+        ck_assert_int_eq(index_writer_remove(writer, &(struct index_key){.id = str("never")}, NULL,
+                                &removed), 0);
         ck_assert(!removed);
-        ck_assert_int_eq(index_writer_remove(writer, str("long"), NULL, &removed), 0);
+        ck_assert_int_eq(index_writer_remove(writer, &(struct index_key){.id = str("long")}, NULL,
+                                &removed), 0);
         ck_assert(removed);
         commit(writer);
         index_writer_free(writer);
@@ -158,7 +160,7 @@ static int note_entry(const struct index_entry *entry, void *ctx) {
         struct listing *listing = ctx;
         char text[64];
 
-        snprintf(listing->ids[listing->n++], sizeof(listing->ids[0]), "%.240s", entry->id.data);
+        snprintf(listing->ids[listing->n++], sizeof(listing->ids[0]), "%.240s", entry->key.id.data);
         for (int i = 0; listing->writer && i < 6; i++) {
                 for (int d = 0; d < 40; d++) {
                         snprintf(text, sizeof(text), "d%02d", d);
@@ -174,6 +176,7 @@ static int note_entry(const struct index_entry *entry, void *ctx) {
 START_TEST(a_list_has_each_document_once_in_order_even_while_a_writer_writes) {
         struct index_writer *writer = writer_open();
         struct listing listing = {.writer = writer};
+        const struct index_list list = {.fn = note_entry, .ctx = &listing};
         char id[64];
 
         for (int d = 0; d < 40; d++) {
@@ -183,14 +186,14 @@ START_TEST(a_list_has_each_document_once_in_order_even_while_a_writer_writes) {
         commit(writer);
         struct index_reader *reader = reader_open();
         struct index_error err = {0};
-        ck_assert_msg(index_reader_list(reader, note_entry, &listing, &err) == 0, "%s", err.text);
+        ck_assert_msg(index_reader_list(reader, &list, &err) == 0, "%s", err.text);
         ck_assert_int_eq(listing.n, 40);
         for (int d = 0; d < 40; d++) {
                 snprintf(id, sizeof(id), "d%02d", d);
                 ck_assert_str_eq(listing.ids[d], id);
         }
         listing = (struct listing){.stop_at = 3};
-        ck_assert_int_eq(index_reader_list(reader, note_entry, &listing, NULL), 77);
+        ck_assert_int_eq(index_reader_list(reader, &list, NULL), 77);
         ck_assert_int_eq(listing.n, 3);
         index_reader_free(reader);
         index_writer_free(writer);
@@ -218,7 +221,8 @@ START_TEST(ids_up_to_the_limit_are_told_apart_by_their_last_byte) {
         const uint64_t n_documents = index_writer_stats(writer).documents;
         ck_assert_uint_eq(n_documents, 14);
         id[189] = 'a';
-        ck_assert_int_eq(index_writer_remove(writer, (struct index_str){id, 190}, NULL, &removed),
+        const struct index_key key = {.id = {id, 190}};
+        ck_assert_int_eq(index_writer_remove(writer, &key, NULL, &removed),
                         0);
         ck_assert(removed);
         ck_assert_uint_eq(index_writer_stats(writer).documents, 13);

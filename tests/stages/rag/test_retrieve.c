@@ -22,7 +22,7 @@ static struct index_str str(const char *text) {
 
 static void add(struct index_writer *writer, const char *id, const char *text) {
         struct chunk_list chunks = {0};
-        struct index_document doc = {.id = str(id), .title = str("T"), .text = str(text)};
+        struct index_document doc = {.key.id = str(id), .title = str("T"), .text = str(text)};
         enum index_outcome outcome;
 
         ck_assert_int_eq(chunk_split(str(text), NULL, 0, &chunks), 0);
@@ -36,7 +36,7 @@ static void build_index(void) {
         struct index_writer *writer;
         char text[8192];
 
-        ck_assert_int_eq(index_writer_open(path, NULL, &writer), 0);
+        ck_assert_int_eq(index_writer_open(path, NULL, NULL, &writer), 0);
         add(writer, "gate.md", "The keeper closes the iron gate at nine.");
         for (size_t i = 0; i + 16 < sizeof(text); i += 15)
                 memcpy(text + i, "the long wheel. ", 16);
