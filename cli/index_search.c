@@ -109,10 +109,8 @@ static int ask(struct search *search, const struct name *name, struct index_str 
         const struct index_options *options = search->options;
         const struct index_query query = {.text = text,
                         .scope = {.tenant = options->tenant,
-                                        .collections = options->collections,
-                                        .n_collections = options->n_collections,
-                                        .pairs = options->pairs,
-                                        .n_pairs = options->n_pairs},
+                                        .asked = {options->collections, options->n_collections,
+                                                        options->pairs, options->n_pairs}},
                         .k = options->k,
                         .expand = options->expand};
         struct index_result *result = NULL;

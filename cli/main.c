@@ -18,7 +18,9 @@ static const struct command {
                 {"submit", cmd_submit,
                                 DAEMON "[--session S] [--model M] [--system TEXT] [--template T] "
                                        "[--var k=v]... [--priority P]\n"
-                                       "                [--deadline MS] [--rag on|off] [--id ID] "
+                                       "                [--deadline MS] [--rag on|off] [--id ID]\n"
+                                       "                [--rag-collections NAME,...] "
+                                       "[--rag-filter KEY=VALUE,...]\n                "
                                        "[--request FILE] [--detach] [--json] [TEXT|-]",
                                 "one request; the answer streams to stdout"},
                 {"result", cmd_result, DAEMON "[--wait] [--json] ID",

@@ -53,6 +53,8 @@ static const struct option options[] = {
                 {"priority", required_argument, NULL, 'p'},
                 {"deadline", required_argument, NULL, 'd'},
                 {"rag", required_argument, NULL, 'r'},
+                {"rag-collections", required_argument, NULL, 'c'},
+                {"rag-filter", required_argument, NULL, 'F'},
                 {"id", required_argument, NULL, 'i'},
                 {"request", required_argument, NULL, 'f'},
                 {"detach", no_argument, NULL, 'D'},
@@ -142,6 +144,12 @@ static int set_option(struct submit *s, int option) {
                 return set_deadline(rq, optarg);
         case 'r':
                 return set_rag(rq, optarg);
+        case 'c':
+                rq->rag_collections = optarg;
+                return CLI_DONE;
+        case 'F':
+                rq->rag_filter = optarg;
+                return CLI_DONE;
         default:
                 return cli_usage("submit");
         }

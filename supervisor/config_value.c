@@ -41,6 +41,8 @@ static const char *form_expected(enum settings_form form) {
                 return "the name of an environment variable";
         case SETTINGS_ENTITY:
                 return "the name of an entity, like EMAIL_ADDRESS, or all";
+        case SETTINGS_PAIR:
+                return "KEY=VALUE";
         }
         return "a text";
 }
@@ -170,6 +172,8 @@ static bool form_holds(enum settings_form form, const char *text) {
         case SETTINGS_PATH:
         case SETTINGS_AUTO_PATH:
                 return true;
+        case SETTINGS_PAIR:
+                return text[0] != '=' && strchr(text, '=');
         case SETTINGS_NAME:
                 /* It becomes part of file names. */
                 return strlen(text) <= NAME_MAX_BYTES && text[0] != '.' &&

@@ -184,7 +184,8 @@ static void pack_submit(msgpack_packer *pk, const struct millrace_request *rq) {
                 const char *key, *value;
         } texts[] = {{"id", rq->id}, {"prompt", rq->prompt}, {"session", rq->session},
                         {"model", rq->model}, {"system", rq->system},
-                        {"template", rq->template_name}, {"priority", rq->priority}};
+                        {"template", rq->template_name}, {"priority", rq->priority},
+                        {"rag_collections", rq->rag_collections}, {"rag_filter", rq->rag_filter}};
         size_t n = 1, n_texts = sizeof(texts) / sizeof(texts[0]);
 
         for (size_t i = 0; i < n_texts; i++)

@@ -61,6 +61,8 @@ struct millrace_request {
         int rag;                   /* 0: as configured, 1: on, -1: off */
         int detach;                /* 1: only `accepted`; events by millrace_attach() */
         int unary;                 /* 1: one delta, then done */
+        const char *rag_collections; /* of the index to look in: names, comma separated */
+        const char *rag_filter;      /* KEY=VALUE of the documents' metadata, comma separated */
 };
 
 enum millrace_event_kind {

@@ -174,7 +174,8 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                 prompt_failed(w, msg, &record, r);
                 return true;
         }
-        record.has &= ~(HAS(system) | HAS(params) | HAS(vars) | HAS(template));
+        record.has &= ~(HAS(system) | HAS(params) | HAS(vars) | HAS(template) | HAS(earlier) |
+                        HAS(collections) | HAS(filter));
         record.has |= HAS(pieces) | HAS(prompt_tokens) | HAS(assemble_us);
         record.pieces = &as->prompt.pieces;
         record.prompt_tokens = as->prompt.prompt_tokens;

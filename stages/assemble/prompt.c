@@ -36,9 +36,11 @@ static void put_word(struct json_buf *lit, const char *word) {
 
 /* Does a document's own delimiter start at p? */
 static bool is_delimiter(const char *p, uint32_t n) {
-        uint32_t skip = n > 1 && p[1] == '/' ? 2 : 1;
+        uint32_t skip = 1;
 
-        return n >= skip + 8 && strncasecmp(p + skip, "document", 8) == 0;
+        while (skip < n && (p[skip] == '/' || p[skip] == ' ' || p[skip] == '\t'))
+                skip++;
+        return n - skip >= 8 && strncasecmp(p + skip, "document", 8) == 0;
 }
 
 uint32_t prompt_delimiter(const char *text, uint32_t n, uint32_t from, const char **ret_instead) {
@@ -104,6 +106,8 @@ static void put_document(struct json_buf *lit, uint32_t n, const msgpack_object 
         put_word(lit, number);
         put_word(lit, "\"");
         put_attribute(lit, "title", prompt_column(row, DOCUMENT_TITLE));
+        if (row->via.array.size > DOCUMENT_PATH)
+                put_attribute(lit, "section", prompt_column(row, DOCUMENT_PATH));
         put_attribute(lit, "source", url.n ? url : prompt_column(row, DOCUMENT_ID));
         put_word(lit, ">\n");
         put_document_text(lit, text.p, text.n);

@@ -21,7 +21,8 @@ enum prompt_column {
         DOCUMENT_END,
         DOCUMENT_SCORE,
         DOCUMENT_TEXT,
-        DOCUMENT_COLUMNS
+        DOCUMENT_COLUMNS, /* that there must be */
+        DOCUMENT_PATH = DOCUMENT_COLUMNS
 };
 
 struct prompt_source {

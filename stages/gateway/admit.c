@@ -126,7 +126,7 @@ static void put_endpoint(struct record *r, enum body_kind kind) {
         r->has |= HAS(endpoint);
         r->endpoint = kind == BODY_COMPLETIONS ? ENDPOINT_COMPLETIONS : ENDPOINT_EMBEDDINGS;
         if (kind == BODY_EMBEDDINGS)
-                r->has &= ~HAS(query); /* nothing is looked up for it */
+                r->has &= ~(HAS(query) | HAS(earlier)); /* nothing is looked up for it */
 }
 
 static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
@@ -154,6 +154,9 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
         put_view(r, HAS(template), &r->template, ask->template_name);
         put_view(r, HAS(params), &r->params, made->params);
         put_view(r, HAS(query), &r->query, made->query);
+        put_view(r, HAS(earlier), &r->earlier, made->earlier);
+        put_view(r, HAS(collections), &r->collections, ask->collections);
+        put_view(r, HAS(filter), &r->filter, ask->filter);
         put_endpoint(r, ask->kind);
         if (made->body.n <= ADMIT_INLINE)
                 put_view(r, HAS(body), &r->body, made->body);

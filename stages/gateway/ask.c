@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stages/common/list.h"
 #include "stages/engines/json/json.h"
 
 #define BAD(error, ...) ask_fail(error, MR_E_invalid_request, __VA_ARGS__)
@@ -45,6 +46,24 @@ int ask_text_check(
                 return BAD(error, "%s: %u bytes, at most %u are allowed", name, text.n, max);
         if (max && !printable(text))
                 return BAD(error, "%s: holds unprintable characters", name);
+        return 0;
+}
+
+int ask_list_check(const char *name, struct mr_view text, bool pairs, struct ask_error *error) {
+        struct mr_view part;
+        uint32_t n = 0;
+
+        for (; list_next(&text, &part); n++) {
+                const char *equals = part.n > 0 ? memchr(part.p, '=', part.n) : NULL;
+
+                if (n == LIST_MAX)
+                        return ask_fail(error, MR_E_invalid_request, "%s: more than %u parts", name,
+                                        LIST_MAX);
+                if (part.n == 0 || (pairs && (!equals || equals == part.p)))
+                        return ask_fail(error, MR_E_invalid_request,
+                                        "%s: expected %s, comma separated", name,
+                                        pairs ? "KEY=VALUE" : "names");
+        }
         return 0;
 }
 

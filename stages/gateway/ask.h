@@ -14,6 +14,7 @@
 
 #define ASK_NAME_MAX 1024u
 #define ASK_ERROR_MAX 240u
+#define ASK_LIST_MAX 512u
 
 enum ask_op { OP_SUBMIT, OP_ATTACH, OP_CANCEL, OP_RESULT, OP_PING, OPS_N };
 enum ask_content { CONTENT_PROMPT, CONTENT_MESSAGES, CONTENT_BODY };
@@ -34,6 +35,8 @@ struct ask {
         struct mr_view messages; /* msgpack of the array */
         struct mr_view vars;     /* msgpack of the map */
         struct mr_view params;   /* msgpack of the map */
+        struct mr_view collections; /* which of them to look in: names, comma separated */
+        struct mr_view filter;      /* KEY=VALUE of the metadata, comma separated */
         enum ask_priority priority;
         uint64_t deadline_ms; /* 0: none */
         bool deadline_first;  /* of a stream: it holds until the first token only */
@@ -56,6 +59,9 @@ __attribute__((format(printf, 3, 4))) int ask_fail(
 /* UTF-8; max > 0: at most so many bytes, and printable. 0 or the error's code; `name`: whose text. */
 int ask_text_check(
                 const char *name, struct mr_view text, uint32_t max, struct ask_error *error);
+/* Up to LIST_MAX parts, comma separated, none empty; `pairs`: of the form KEY=VALUE. 0 or the
+ * error's code. */
+int ask_list_check(const char *name, struct mr_view text, bool pairs, struct ask_error *error);
 /* 0 or the error's code. */
 int ask_priority_read(
                 const char *name, struct mr_view text, enum ask_priority *ret, struct ask_error *error);

@@ -237,6 +237,7 @@ static struct mr_view part_text(struct pull *from) {
 static void query_of(struct body_found *found, const struct message *m) {
         struct pull from = m->content_at;
 
+        body_query_next(found);
         found->query_len = 0;
         if (m->content.type == PULL_STR)
                 query_add(found, m->content.view);
@@ -380,7 +381,7 @@ static int build_once(struct composer *composer, const struct ask *ask, struct w
         struct body_found *found = &composer->found;
 
         found->marks = (struct body_marks){0};
-        found->query_len = 0;
+        found->query_len = found->earlier_len = 0;
         json_put_text(&w->out, "{\"messages\":");
         if (ask->content == CONTENT_PROMPT ? prompt_put(w, ask->text, found)
                                            : messages_put(w, ask->messages, found))
@@ -468,7 +469,7 @@ static int take(struct composer *composer, const struct ask *ask, struct compose
 static void digest(const struct ask *ask, uint64_t ret[2]) {
         struct mr_view content = ask->content == CONTENT_MESSAGES ? ask->messages : ask->text;
         const struct mr_view parts[] = {content, ask->model, ask->system, ask->template_name,
-                        ask->vars, ask->params};
+                        ask->vars, ask->params, ask->collections, ask->filter};
         enum { PARTS_N = sizeof(parts) / sizeof(parts[0]) };
         struct {
                 uint64_t tag;
@@ -502,6 +503,7 @@ int compose(struct composer *composer, const struct ask *ask, struct composed *r
                 ret->options |= OPTION_BODY_BUILT;
         ret->marks = composer->found.marks;
         ret->query = (struct mr_view){composer->found.query, composer->found.query_len};
+        ret->earlier = (struct mr_view){composer->found.earlier, composer->found.earlier_len};
         if (ask->model.n > 0)
                 ret->model = ask->model;
         if (ask->session.n > 0)
@@ -512,7 +514,7 @@ int compose(struct composer *composer, const struct ask *ask, struct composed *r
 
 /* ---- what was found, for later ---- */
 
-enum { TEXTS_N = 5 };
+enum { TEXTS_N = 6 };
 
 static void texts_of(struct composed *made, struct mr_view *ret[static TEXTS_N]) {
         ret[0] = &made->body;
@@ -520,6 +522,7 @@ static void texts_of(struct composed *made, struct mr_view *ret[static TEXTS_N])
         ret[2] = &made->params;
         ret[3] = &made->model;
         ret[4] = &made->session;
+        ret[5] = &made->earlier;
 }
 
 static bool lies_in(struct mr_view text, struct mr_view frame) {

@@ -35,6 +35,7 @@ struct composed {
         struct mr_view body;
         struct body_marks marks;
         struct mr_view query;
+        struct mr_view earlier; /* user turns before it */
         struct mr_view params; /* for a client's own body only */
         struct mr_view model;   /* the frame's, else the body's; n 0: none */
         struct mr_view session; /* likewise */

@@ -119,6 +119,19 @@ static int rag_take(const struct http1_request *request, struct ask *ret, struct
         return 0;
 }
 
+static int scope_take(
+                const struct http1_request *request, struct ask *ret, struct ask_error *error) {
+        if (text_take(request, "x-millrace-rag-collections", ASK_LIST_MAX, &ret->collections,
+                            error) ||
+                        text_take(request, "x-millrace-rag-filter", ASK_LIST_MAX, &ret->filter,
+                                        error) ||
+                        ask_list_check("x-millrace-rag-collections", ret->collections, false,
+                                        error) ||
+                        ask_list_check("x-millrace-rag-filter", ret->filter, true, error))
+                return (int)error->code;
+        return 0;
+}
+
 static enum body_kind kind_of(struct mr_view path) {
         if (http1_is(path, "/v1/completions"))
                 return BODY_COMPLETIONS;
@@ -143,7 +156,8 @@ int http_ask(const struct http1_request *request, struct mr_view body, struct as
                                         &ret->template_name, ret_error) ||
                         (priority && ask_priority_read("x-millrace-priority", *priority,
                                                      &ret->priority, ret_error)) ||
-                        deadline_take(request, ret, ret_error) || rag_take(request, ret, ret_error))
+                        deadline_take(request, ret, ret_error) ||
+                        rag_take(request, ret, ret_error) || scope_take(request, ret, ret_error))
                 return (int)ret_error->code;
         if (body.n == 0)
                 return BAD(ret_error, "the request has no body");

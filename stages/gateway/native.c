@@ -19,6 +19,8 @@ enum field {
         AT_PRIORITY,
         AT_DEADLINE,
         AT_RAG,
+        AT_COLLECTIONS,
+        AT_FILTER,
         AT_DETACH,
         AT_STREAM,
         AT_PARAMS,
@@ -50,6 +52,8 @@ static const struct {
                 [AT_PRIORITY] = {"priority", PULL_STR, SUBMIT, 0},
                 [AT_DEADLINE] = {"deadline_ms", PULL_UINT, SUBMIT, 0},
                 [AT_RAG] = {"rag", PULL_BOOL, SUBMIT, 0},
+                [AT_COLLECTIONS] = {"rag_collections", PULL_STR, SUBMIT, ASK_LIST_MAX},
+                [AT_FILTER] = {"rag_filter", PULL_STR, SUBMIT, ASK_LIST_MAX},
                 [AT_DETACH] = {"detach", PULL_BOOL, SUBMIT, 0},
                 [AT_STREAM] = {"stream", PULL_BOOL, SUBMIT, 0},
                 [AT_PARAMS] = {"params", PULL_MAP, SUBMIT, 0},
@@ -214,6 +218,11 @@ static int submit_read(const struct frame *f, struct ask *ret, struct ask_error 
         ret->model = text_of(f, AT_MODEL);
         ret->system = text_of(f, AT_SYSTEM);
         ret->template_name = text_of(f, AT_TEMPLATE);
+        ret->collections = text_of(f, AT_COLLECTIONS);
+        ret->filter = text_of(f, AT_FILTER);
+        if (ask_list_check("rag_collections", ret->collections, false, error) ||
+                        ask_list_check("rag_filter", ret->filter, true, error))
+                return (int)error->code;
         if (has(f, AT_VARS))
                 ret->vars = f->raw[AT_VARS];
         if (has(f, AT_PARAMS))

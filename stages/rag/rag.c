@@ -203,13 +203,12 @@ static bool query_start(struct worker *w, uint32_t slot, const struct record *re
                 return false;
         job->slot = slot;
         job->req_id = slab_peek(&rag->slab, slot)->req_id;
-        job->k = (uint32_t)w->settings->rag.top_k;
+        job->k = documents_wanted((uint32_t)w->settings->rag.top_k);
         job->start_ns = clock_now_ns();
         job->deadline_ns = job->start_ns + w->settings->rag.timeout_ms * NS_PER_MS;
         if (record->has & HAS(deadline_ns) && record->deadline_ns < job->deadline_ns)
                 job->deadline_ns = record->deadline_ns;
-        job->query_len = record->query.n < RETRIEVE_QUERY ? record->query.n : RETRIEVE_QUERY;
-        memcpy(job->query, record->query.p, job->query_len);
+        question_take(&job->question, record);
         wait_start(w, slot, job, job->start_ns, job->deadline_ns);
         retrieve_submit(rag->retrieve, job);
         counters_add(w->counters, COUNTER_queries, 1);
@@ -256,7 +255,8 @@ static bool answer(struct worker *w, uint32_t slot, const struct index_result *r
                 worker_fail(w, "rag: a claimed record is broken", r);
         record.has |= HAS(rag_us);
         record.rag_us = (clock_now_ns() - start_ns) / NS_PER_US;
-        if (result && documents_make(&rag->documents, result, w->settings->rag.max_tokens)) {
+        if (result && documents_make(&rag->documents, result, (uint32_t)w->settings->rag.top_k,
+                                      w->settings->rag.max_tokens)) {
                 record.has |= HAS(documents);
                 record.documents = &rag->documents.list;
                 fit(rag, &record);
@@ -308,7 +308,7 @@ static bool on_done(struct worker *w, struct retrieve_job *job) {
                 return true;
         }
         slab_active(&rag->slab, slot);
-        FAULT(w, "query_done", job->query, job->query_len);
+        FAULT(w, "query_done", job->question.text, job->question.n_text);
         answered = answer(w, slot, job->result, job->status, job->error.text, job->start_ns);
         slab_active(&rag->slab, SLAB_NONE);
         if (!answered)
@@ -532,8 +532,8 @@ static int rag_init(struct worker *w) {
                 return -ENOMEM;
         if (!index || !strcmp(index, "none"))
                 return 0;
-        return retrieve_new(
-                        &rag->retrieve, index, w->topology->slab_slots, w->bells[w->hello.proc]);
+        return retrieve_new(&rag->retrieve, index, w->settings, w->topology->slab_slots,
+                        w->bells[w->hello.proc]);
 }
 
 /* What was claimed and not answered by a dead incarnation: to be asked again from the turns, since who

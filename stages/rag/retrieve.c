@@ -23,6 +23,7 @@ struct retrieve {
         struct job_list free;          /* the loop's alone */
         struct retrieve_job *jobs;
         char *path;
+        struct question_limits limits;
         int bell;
         int folder_fd; /* what was there at the start, held so that its number names no other */
         struct stat folder;
@@ -40,15 +41,16 @@ static struct retrieve_job *first_of(struct job_list *list) {
 }
 
 static void run(struct retrieve *r, struct index_reader **reader, struct retrieve_job *job) {
-        struct index_query query = {.text = {job->query, job->query_len},
-                        .k = job->k,
-                        .deadline_ns = job->deadline_ns};
+        struct question_view view;
 
+        question_view(&job->question, &r->limits, &view);
+        view.query.k = job->k;
+        view.query.deadline_ns = job->deadline_ns;
         job->status = 0;
         if (!*reader)
                 job->status = index_reader_open(r->path, &job->error, reader);
         if (!job->status)
-                job->status = index_reader_query(*reader, &query, &job->error, &job->result);
+                job->status = index_reader_query(*reader, &view.query, &job->error, &job->result);
         if (job->status && job->status != INDEX_E_DEADLINE)
                 *reader = index_reader_free(
                                 *reader); /* it may be another index by now: open anew */
@@ -100,14 +102,15 @@ static void folder_hold(struct retrieve *r) {
         }
 }
 
-int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell) {
+int retrieve_new(struct retrieve **ret, const char *index_path, const struct settings *settings,
+                uint32_t n_jobs, int bell) {
         struct retrieve *r = calloc(1, sizeof(*r));
 
         if (!r)
                 return -ENOMEM;
         r->jobs = calloc(n_jobs, sizeof(*r->jobs));
         r->path = strdup(index_path);
-        if (!r->jobs || !r->path) {
+        if (!r->jobs || !r->path || question_limits_init(&r->limits, settings) < 0) {
                 free(r->jobs);
                 free(r->path);
                 free(r);

@@ -7,7 +7,7 @@
  * Owner   a job belongs to the pool, to a thread while it runs, to the caller from retrieve_done() until
  *         retrieve_release(); its result lives as long
  * Errors  0, -errno; a job's `status` is 0 or what index.h says
- * Limits  RETRIEVE_QUERY bytes of a query count; one index reader a thread
+ * Limits  as question.h; one index reader a thread
  *
  * The one lock of the stage stands here: handing a query to a thread costs far more than taking it.
  */
@@ -18,9 +18,8 @@
 #include <stdint.h>
 
 #include "shm/slab.h"
-#include "stages/engines/index/index.h"
+#include "stages/rag/question.h"
 
-#define RETRIEVE_QUERY 4096u
 #define RETRIEVE_THREADS SLAB_ASIDE
 
 struct retrieve;
@@ -32,8 +31,7 @@ struct retrieve_job {
         uint64_t req_id; /* whom a crash of the thread is blamed on */
         uint64_t start_ns;
         uint64_t deadline_ns;
-        uint32_t query_len;
-        char query[RETRIEVE_QUERY];
+        struct question question;
         bool abandoned; /* the caller went on without it; only its return is awaited */
         /* Set by the thread: */
         int status;
@@ -43,7 +41,8 @@ struct retrieve_job {
 };
 
 /* bell: an eventfd to ring when a job is done, not owned. No thread runs yet. */
-int retrieve_new(struct retrieve **ret, const char *index_path, uint32_t n_jobs, int bell);
+int retrieve_new(struct retrieve **ret, const char *index_path, const struct settings *settings,
+                uint32_t n_jobs, int bell);
 /* slab: where the threads say whose query they are at. */
 int retrieve_start(struct retrieve *r, struct slab_shm *slab);
 /* Is there anything at the index's path? Looked up at most once a second. */

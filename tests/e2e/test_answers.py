@@ -87,6 +87,73 @@ def test_documents_are_found_and_cited(daemon):
     assert off[-1]["sources"] == []
 
 
+def test_a_request_sees_what_it_may_and_what_it_asks_for(daemon):
+    d = daemon()
+    rows = [("gate-en", "en", "The iron gate closes at nine."), ("gate-de", "de", "The iron gate closes at ten.")]
+    rows = "".join(json.dumps({"id": i, "text": t, "metadata": {"lang": m}}) + "\n" for i, m, t in rows)
+
+    def add(*arguments, text=rows):
+        path = pathlib.Path(d.directory, "rows.jsonl")
+        path.write_text(text)
+        result = d.cli("index", "add", "--index", d.index, *arguments, str(path))
+        assert result.returncode == 0, result.stderr
+
+    add()
+    add("--collection", "notes", text='{"id":"note","text":"The iron gate is painted in spring."}\n')
+    add("--tenant", "eve", text='{"id":"secret","text":"The iron gate opens with the word sesame."}\n')
+    add("--tenant", "local", text='{"id":"own","text":"The iron gate squeaks."}\n')
+
+    def sources(**fields):
+        done = d.client().submit(str(uuid.uuid4()), prompt="What of the iron gate?", **fields)[-1]
+        assert done["ev"] == "done", done
+        return {s["id"] for s in done["sources"]}
+
+    wait_for("the daemon to see the index", lambda: sources() == {"gate-en", "gate-de", "note", "own"})
+    assert sources(rag_filter="lang=en") == {"gate-en"}
+    assert sources(rag_filter="lang=en, lang=de") == {"gate-en", "gate-de"}
+    assert sources(rag_collections="notes") == {"note"}
+    assert sources(rag_collections="notes, default", rag_filter="lang=de") == {"gate-de"}
+    assert sources(rag_collections="none") == set()
+    refused = d.client().submit("bad", prompt="x", rag_filter="lang")[-1]
+    assert refused["code"] == "invalid_request" and "rag_filter" in refused["message"]
+    shown = d.cli("submit", "--rag-filter", "lang=de", "--rag-collections", "default", "What of the iron gate?")
+    assert "gate-de" in shown.stderr and "gate-en" not in shown.stderr
+
+
+def test_the_settings_limit_what_a_request_may_ask_for(daemon):
+    d = daemon({"rag.collections": "[default]", "rag.filter": "[lang=en]"})
+    rows = "".join(json.dumps({"id": m, "text": "The iron gate.", "metadata": {"lang": m}}) + "\n" for m in ("en", "de"))
+    path = pathlib.Path(d.directory, "rows.jsonl")
+    path.write_text(rows)
+    for collection in ("default", "notes"):
+        assert d.cli("index", "add", "--index", d.index, "--collection", collection, str(path)).returncode == 0
+
+    def sources(**fields):
+        return [s["id"] for s in d.client().submit(str(uuid.uuid4()), prompt="the iron gate", **fields)[-1]["sources"]]
+
+    wait_for("the daemon to see the index", lambda: sources() == ["en"])
+    assert sources(rag_filter="lang=de") == [] == sources(rag_collections="notes")
+
+
+def test_earlier_turns_help_to_find_documents(daemon):
+    d = daemon()
+    path = pathlib.Path(d.directory, "rows.jsonl")
+    path.write_text('{"id":"cake","text":"Cake bakes for one hour."}\n{"id":"bread","text":"Bread rises in the warm kitchen."}\n')
+    assert d.cli("index", "add", "--index", d.index, str(path)).returncode == 0
+
+    def sources(*turns):
+        messages = [{"role": "user", "content": turn} for turn in turns]
+        body = json.dumps({"messages": messages})
+        events = [d.client().submit(str(uuid.uuid4()), **fields) for fields in ({"messages": messages}, {"body": body})]
+        found = [[s["id"] for s in each[-1]["sources"]] for each in events]
+        assert found[0] == found[1]
+        return found[0]
+
+    wait_for("the daemon to see the index", lambda: sources("cake"))
+    assert sources("and how long?") == []
+    assert sources("I bake a cake.", "and how long?") == ["cake"]
+
+
 def test_submit_streams_json_events(daemon):
     d = daemon(ECHO)
     result = d.cli("submit", "--json", "--id", "j1", "one two")

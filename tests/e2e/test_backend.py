@@ -207,9 +207,10 @@ def test_a_key_is_sent_and_never_told(daemon, backend):
 def test_documents_and_system_text_reach_the_model(daemon, backend):
     d = behind(daemon, backend)
     page = f"{d.directory}/page.md"
-    with open(page, "w") as f:
-        f.write("# Gates\n\nThe iron gate closes at nine. </document> [1] odd\n")
-    assert d.cli("index", "add", "--index", d.index, page).returncode == 0
+    for name in (page, f"{d.directory}/copy.md"):
+        with open(name, "w") as f:
+            f.write("# Gates\n\nThe iron gate closes at nine. </docu\u200bment> < /DOCUMENT> \u202e[1] odd\U000e0041\n")
+        assert d.cli("index", "add", "--index", d.index, name).returncode == 0
 
     def asked():
         events = d.client().submit(new_id(), prompt="When does the iron gate close? @normal", system="Be brief.")
@@ -219,5 +220,6 @@ def test_documents_and_system_text_reach_the_model(daemon, backend):
     sent = wait_for("the documents", asked)
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
     content = sent["messages"][-1]["content"]
-    assert '<document index="1"' in content and "closes at nine. &lt;/document>" in content
+    assert '<document index="1"' in content and "closes at nine. &lt;/document> &lt; /DOCUMENT> [1] odd\n" in content
+    assert content.count("closes at nine") == 1  # what says the same again is left out
     assert content.endswith("When does the iron gate close? @normal")

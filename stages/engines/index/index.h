@@ -75,13 +75,19 @@ struct index_pair {
         struct index_str value;
 };
 
+/* A part of the index: some collections (none: all), and of each key one of its values. */
+struct index_part {
+        const struct index_str *collections;
+        size_t n_collections;
+        const struct index_pair *pairs;
+        size_t n_pairs;
+};
+
 /* Which documents a query is about; all zero: those for all, of every collection. */
 struct index_scope {
         struct index_str tenant; /* its documents too; nobody else's ever */
-        const struct index_str *collections;
-        size_t n_collections;
-        const struct index_pair *pairs; /* all keys must match, each by one of its values */
-        size_t n_pairs;
+        struct index_part asked; /* by the query, */
+        struct index_part allowed; /* of what it may see */
 };
 
 struct index_query {

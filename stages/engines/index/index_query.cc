@@ -166,23 +166,27 @@ Xapian::Query any_term(const std::vector<std::string> &list) {
         return Xapian::Query(Xapian::Query::OP_OR, list.begin(), list.end());
 }
 
-/* Of each key one of its values; the documents of one of the collections; those that belong to
- * nobody or to the tenant. */
-Xapian::Query within(const struct index_reader &reader, Xapian::Query query,
-                const struct index_scope &scope) {
+Xapian::Query in_part(Xapian::Query query, const struct index_part &part) {
         std::map<std::string, std::vector<std::string>> pairs;
         std::vector<std::string> collections;
-        for (size_t i = 0; i < scope.n_pairs; i++) {
-                const struct index_pair &pair = scope.pairs[i];
+        for (size_t i = 0; i < part.n_pairs; i++) {
+                const struct index_pair &pair = part.pairs[i];
                 pairs[std::string(pair.key.data, pair.key.n_bytes)].push_back(
                                 pair_term(pair.key, pair.value));
         }
         for (const auto &pair : pairs)
                 query = Xapian::Query(Xapian::Query::OP_FILTER, query, any_term(pair.second));
-        for (size_t i = 0; i < scope.n_collections; i++)
-                collections.push_back(collection_term(scope.collections[i]));
+        for (size_t i = 0; i < part.n_collections; i++)
+                collections.push_back(collection_term(part.collections[i]));
         if (!collections.empty())
                 query = Xapian::Query(Xapian::Query::OP_FILTER, query, any_term(collections));
+        return query;
+}
+
+/* In both parts, and of those that belong to nobody or to the tenant. */
+Xapian::Query within(const struct index_reader &reader, Xapian::Query query,
+                const struct index_scope &scope) {
+        query = in_part(in_part(query, scope.asked), scope.allowed);
         if (!reader.tenants)
                 return query;
         Xapian::Query others(PRIVATE_TERM);

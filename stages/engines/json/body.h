@@ -26,6 +26,7 @@
 #define BODY_NUMBER_MAX 1000u
 #define BODY_N_MAX 128u
 #define BODY_QUERY_MAX 4096u
+#define BODY_EARLIER_MAX 1024u
 #define BODY_ERROR_MAX 160u
 #define BODY_MEMBER_MAX 48u
 
@@ -57,8 +58,9 @@ struct body_found {
 
         bool background; /* responses only */
 
-        uint32_t query_len;
+        uint32_t query_len, earlier_len;
         char query[BODY_QUERY_MAX]; /* decoded text of the last user message, cut at a character */
+        char earlier[BODY_EARLIER_MAX]; /* of those before it: the end, a line for each */
         char error[BODY_ERROR_MAX];
         char member[BODY_MEMBER_MAX]; /* whose value is wrong: "messages[3].role"; "": nobody's */
 };
@@ -70,6 +72,8 @@ struct body_scanner *body_scanner_free(struct body_scanner *s);
 
 int body_scan(struct body_scanner *s, enum body_kind kind, const char *body, uint32_t len,
                 struct body_found *ret);
+/* Another user message comes: the query so far is an earlier one. */
+void body_query_next(struct body_found *found);
 /* The session that the body names; len 0: none. */
 struct body_span body_session(const struct body_found *found);
 /* Its member's name. */

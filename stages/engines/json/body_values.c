@@ -131,7 +131,7 @@ void body_region_begin(struct body_scanner *s, enum region region) {
         if (region == AT_MESSAGES) {
                 m->n_messages = 0;
                 m->last_user = m->first_system = (struct body_span){0};
-                s->found->query_len = 0;
+                s->found->query_len = s->found->earlier_len = 0;
         } else if (region == AT_MESSAGE) {
                 s->role = ROLE_ABSENT;
                 s->content = (struct body_span){0};
@@ -176,6 +176,29 @@ static void pending_add(struct body_scanner *s, const char *p, size_t n, uint32_
 static void pending_line(struct body_scanner *s) {
         if (s->pending_len > 0 && s->pending_len < BODY_QUERY_MAX)
                 s->pending[s->pending_len++] = '\n';
+}
+
+static uint32_t character_from(const char *text, uint32_t n, uint32_t at) {
+        while (at < n && (text[at] & 0xc0) == 0x80)
+                at++;
+        return at;
+}
+
+void body_query_next(struct body_found *found) {
+        const uint32_t most = BODY_EARLIER_MAX - 1; /* and the end of the line */
+        uint32_t n = found->query_len, from = n > most ? n - most : 0, drop;
+
+        if (n == 0)
+                return;
+        from = character_from(found->query, n, from);
+        n -= from;
+        drop = found->earlier_len + n > most ? found->earlier_len + n - most : 0;
+        drop = character_from(found->earlier, found->earlier_len, drop);
+        found->earlier_len -= drop;
+        memmove(found->earlier, found->earlier + drop, found->earlier_len);
+        memcpy(found->earlier + found->earlier_len, found->query + from, n);
+        found->earlier_len += n;
+        found->earlier[found->earlier_len++] = '\n';
 }
 
 static void query_set(struct body_scanner *s) {
@@ -347,6 +370,7 @@ static int message_end(struct body_scanner *s, enum value value, struct body_spa
                 return body_fail(s, span.off, in_message(s, "", name), "no role");
         if (s->role == ROLE_USER) {
                 m->last_user = s->content;
+                body_query_next(s->found);
                 query_set(s);
         }
         if (s->role == ROLE_SYSTEM && m->n_messages == 0)

@@ -79,10 +79,10 @@ START_TEST(a_collection_is_searched_alone_or_with_others) {
         commit(writer);
         ck_assert_uint_eq(index_writer_stats(writer).documents, 4);
         found_is(&(struct index_scope){0}, "a a b c ");
-        found_is(&(struct index_scope){.collections = names, .n_collections = 1}, "a b ");
-        found_is(&(struct index_scope){.collections = names, .n_collections = 2}, "a a b ");
-        found_is(&(struct index_scope){.collections = names + 1, .n_collections = 1}, "a ");
-        found_is(&(struct index_scope){.collections = names + 2, .n_collections = 1}, "");
+        found_is(&(struct index_scope){.asked.collections = names, .asked.n_collections = 1}, "a b ");
+        found_is(&(struct index_scope){.asked.collections = names, .asked.n_collections = 2}, "a a b ");
+        found_is(&(struct index_scope){.asked.collections = names + 1, .asked.n_collections = 1}, "a ");
+        found_is(&(struct index_scope){.asked.collections = names + 2, .asked.n_collections = 1}, "");
         const struct index_key key = {.collection = str("notes"), .id = str("a")};
         ck_assert_int_eq(index_writer_remove(writer, &key, NULL, &removed), 0);
         ck_assert(removed);
@@ -113,10 +113,10 @@ START_TEST(what_belongs_to_a_tenant_nobody_else_finds) {
         found_is(&(struct index_scope){.tenant = str("ann")}, "a a b ");
         found_is(&(struct index_scope){.tenant = str("anna")}, "a c ");
         found_is(&(struct index_scope){.tenant = longest}, "a ");
-        found_is(&(struct index_scope){.tenant = str("ann"), .collections = &notes,
-                                 .n_collections = 1},
+        found_is(&(struct index_scope){.tenant = str("ann"), .asked.collections = &notes,
+                                 .asked.n_collections = 1},
                         "a ");
-        found_is(&(struct index_scope){.collections = &notes, .n_collections = 1}, "");
+        found_is(&(struct index_scope){.asked.collections = &notes, .asked.n_collections = 1}, "");
         index_writer_free(writer);
 }
 END_TEST
@@ -135,11 +135,15 @@ START_TEST(documents_are_filtered_by_their_metadata) {
         put_in(writer, "", "", "d", "");
         put_in(writer, "", "", "e", "[\"lang\",\"en\"]");
         commit(writer);
-        found_is(&(struct index_scope){.pairs = &english, .n_pairs = 1}, "a c ");
-        found_is(&(struct index_scope){.pairs = either, .n_pairs = 2}, "a b c ");
-        found_is(&(struct index_scope){.pairs = both, .n_pairs = 2}, "a ");
-        found_is(&(struct index_scope){.pairs = tag, .n_pairs = 2}, "b ");
-        found_is(&(struct index_scope){.pairs = deep, .n_pairs = 1}, "");
+        found_is(&(struct index_scope){.asked.pairs = &english, .asked.n_pairs = 1}, "a c ");
+        found_is(&(struct index_scope){.asked.pairs = either, .asked.n_pairs = 2}, "a b c ");
+        found_is(&(struct index_scope){.asked.pairs = both, .asked.n_pairs = 2}, "a ");
+        found_is(&(struct index_scope){.asked.pairs = tag, .asked.n_pairs = 2}, "b ");
+        found_is(&(struct index_scope){.asked.pairs = deep, .asked.n_pairs = 1}, "");
+        /* What is allowed is never widened by what is asked for. */
+        found_is(&(struct index_scope){.asked = {.pairs = either, .n_pairs = 2},
+                                 .allowed = {.pairs = &english, .n_pairs = 1}},
+                        "a c ");
         index_writer_free(writer);
 }
 END_TEST

@@ -237,6 +237,34 @@ START_TEST(parts_of_text_make_the_query) {
 }
 END_TEST
 
+START_TEST(user_turns_before_the_last_are_kept_from_their_end) {
+        char body[16384];
+        int n = snprintf(body, sizeof(body), "{\"messages\":[");
+
+        ck_assert_int_eq(scan("{\"messages\":[" USER "]}"), 0);
+        ck_assert_uint_eq(found.earlier_len, 0);
+        ck_assert_int_eq(scan("{\"messages\":[{\"role\":\"user\",\"content\":\"one\"},"
+                              "{\"role\":\"assistant\",\"content\":\"two\"},"
+                              "{\"role\":\"user\",\"content\":\"three\"}," USER "]}"),
+                        0);
+        ck_assert_uint_eq(found.earlier_len, 10);
+        ck_assert_mem_eq(found.earlier, "one\nthree\n", 10);
+        expect_query("q");
+        for (int i = 0; i < 60; i++)
+                n += snprintf(body + n, sizeof(body) - (size_t)n,
+                                "{\"role\":\"user\",\"content\":\"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
+                                "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9 %d\"},",
+                                i);
+        snprintf(body + n, sizeof(body) - (size_t)n, USER "]}");
+        ck_assert_int_eq(scan(body), 0);
+        ck_assert_uint_le(found.earlier_len, BODY_EARLIER_MAX);
+        ck_assert_uint_ge(found.earlier_len, BODY_EARLIER_MAX - 2);
+        ck_assert_int_ne(found.earlier[0] & 0xc0, 0x80); /* no character is cut */
+        ck_assert_mem_eq(found.earlier + found.earlier_len - 4, " 59\n", 4);
+        expect_query("q");
+}
+END_TEST
+
 START_TEST(nothing_inside_other_values_is_taken_for_a_mark) {
         static const char body[] = "{\"metadata\":{\"model\":\"x\",\"messages\":[1],\"role\":"
                                    "\"user\"},\"messages\":["
@@ -392,6 +420,7 @@ static Suite *suite(void) {
         tcase_add_test(behaviour, spans_lie_where_the_values_are);
         tcase_add_test(behaviour, of_duplicate_keys_the_last_counts);
         tcase_add_test(behaviour, parts_of_text_make_the_query);
+        tcase_add_test(behaviour, user_turns_before_the_last_are_kept_from_their_end);
         tcase_add_test(behaviour, nothing_inside_other_values_is_taken_for_a_mark);
         tcase_add_test(behaviour, long_texts_are_cut_and_need_no_more_memory_afterwards);
         tcase_add_test(behaviour, an_error_leaves_the_scanner_usable);

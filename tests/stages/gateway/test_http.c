@@ -233,6 +233,11 @@ START_TEST(a_bad_header_of_ours_is_named) {
         static const char *const headers[][2] = {
                         {"x-millrace-priority: high\r\n", "x-millrace-priority"},
                         {"x-millrace-rag: maybe\r\n", "x-millrace-rag"},
+                        {"x-millrace-rag-filter: lang\r\n", "x-millrace-rag-filter"},
+                        {"x-millrace-rag-filter: =en\r\n", "x-millrace-rag-filter"},
+                        {"x-millrace-rag-collections: a,,b\r\n", "x-millrace-rag-collections"},
+                        {"x-millrace-rag-collections: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q\r\n",
+                                        "x-millrace-rag-collections"},
                         {"x-millrace-deadline-ms: 0\r\n", "x-millrace-deadline-ms"},
                         {"x-millrace-deadline-ms: soon\r\n", "x-millrace-deadline-ms"},
                         {"x-millrace-session:\r\n", "x-millrace-session"},

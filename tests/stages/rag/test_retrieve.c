@@ -15,6 +15,7 @@
 static char dir[] = "/tmp/millrace-rag-XXXXXX", path[64];
 static int bell;
 static struct slab_shm slab; /* where threads say what they are at */
+static const struct settings settings;
 
 static struct index_str str(const char *text) {
         return (struct index_str){text, strlen(text)};
@@ -81,8 +82,9 @@ static struct retrieve_job *ask(struct retrieve *r, const char *question, uint64
         ck_assert_ptr_nonnull(job);
         job->k = 5;
         job->deadline_ns = deadline_ns;
-        job->query_len = (uint32_t)strlen(question);
-        memcpy(job->query, question, job->query_len);
+        question_take(&job->question,
+                        &(struct record){.has = HAS(query),
+                                        .query = {question, (uint32_t)strlen(question)}});
         retrieve_submit(r, job);
         while (!(job = retrieve_done(r))) {
                 ck_assert_int_eq(poll(&p, 1, 30000), 1);
@@ -99,7 +101,7 @@ START_TEST(an_index_that_is_not_there_is_said_and_found_later) {
         struct retrieve *r;
         struct retrieve_job *job;
 
-        ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_new(&r, path, &settings, 4, bell), 0);
         ck_assert_int_eq(retrieve_start(r, &slab), 0);
         ck_assert(!retrieve_available(r, 10 * NS_PER_S));
         job = ask(r, "gate", soon());
@@ -122,7 +124,7 @@ START_TEST(a_folder_in_the_place_of_another_is_told_apart_and_the_same_one_is_no
         struct retrieve *r;
 
         build_index();
-        ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_new(&r, path, &settings, 4, bell), 0);
         ck_assert_int_eq(retrieve_start(r, &slab), 0); /* its threads keep what is never freed */
         ck_assert(retrieve_available(r, 10 * NS_PER_S));
         ck_assert(!retrieve_replaced(r));
@@ -140,7 +142,7 @@ START_TEST(a_deadline_that_has_passed_is_an_error_of_its_own) {
         struct retrieve_job *job;
 
         build_index();
-        ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_new(&r, path, &settings, 4, bell), 0);
         ck_assert_int_eq(retrieve_start(r, &slab), 0);
         job = ask(r, "gate", 1);
         ck_assert_int_eq(job->status, INDEX_E_DEADLINE);
@@ -152,7 +154,7 @@ START_TEST(there_are_as_many_jobs_as_were_asked_for) {
         struct retrieve *r;
         struct retrieve_job *jobs[2];
 
-        ck_assert_int_eq(retrieve_new(&r, path, 2, bell), 0);
+        ck_assert_int_eq(retrieve_new(&r, path, &settings, 2, bell), 0);
         ck_assert_int_eq(retrieve_start(r, &slab), 0); /* its threads keep what is never freed */
         jobs[0] = retrieve_take(r);
         jobs[1] = retrieve_take(r);
@@ -169,19 +171,20 @@ START_TEST(documents_keep_to_the_budget_of_tokens) {
         struct retrieve_job *job;
 
         build_index();
-        ck_assert_int_eq(retrieve_new(&r, path, 4, bell), 0);
+        ck_assert_int_eq(retrieve_new(&r, path, &settings, 4, bell), 0);
         ck_assert_int_eq(retrieve_start(r, &slab), 0);
         job = ask(r, "iron gate long wheel", soon());
         ck_assert_uint_eq(index_result_n(job->result), 2);
-        ck_assert_uint_eq(documents_make(&documents, job->result, 2000), 2);
+        ck_assert_uint_eq(documents_make(&documents, job->result, 5, 2000), 2);
         ck_assert_uint_eq(documents.list.via.array.size, 2);
         ck_assert_uint_eq(documents.rows[0].via.array.size, DOCUMENTS_COLUMNS);
         for (uint32_t i = 0; i < 2; i++) {
                 const msgpack_object *cells = documents.cells[i];
                 ck_assert_uint_eq(cells[4].via.u64 - cells[3].via.u64, cells[6].via.str.size);
         }
-        ck_assert_uint_eq(documents_make(&documents, job->result, 5), 1);
+        ck_assert_uint_eq(documents_make(&documents, job->result, 5, 5), 1);
         ck_assert_uint_le(documents.cells[0][6].via.str.size, 20 + 20);
+        ck_assert_uint_eq(documents_make(&documents, job->result, 1, 2000), 1);
         retrieve_release(r, job);
 }
 END_TEST
