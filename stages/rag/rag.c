@@ -235,6 +235,8 @@ static void say_status(struct worker *w, int status, const char *text) {
 static void fit(struct rag *rag, struct record *record) {
         uint32_t *n = &rag->documents.list.via.array.size;
 
+        if (*n == 0)
+                return; /* nothing was found, which is an answer too */
         while (*n > 0 && record_size_bound(record) > rag->tx->map.geo.max_rec)
                 --*n;
         if (*n == 0)
@@ -255,8 +257,9 @@ static bool answer(struct worker *w, uint32_t slot, const struct index_result *r
                 worker_fail(w, "rag: a claimed record is broken", r);
         record.has |= HAS(rag_us);
         record.rag_us = (clock_now_ns() - start_ns) / NS_PER_US;
-        if (result && documents_make(&rag->documents, result, (uint32_t)w->settings->rag.top_k,
-                                      w->settings->rag.max_tokens)) {
+        if (result) {
+                documents_make(&rag->documents, result, (uint32_t)w->settings->rag.top_k,
+                                w->settings->rag.max_tokens);
                 record.has |= HAS(documents);
                 record.documents = &rag->documents.list;
                 fit(rag, &record);

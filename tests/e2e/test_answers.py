@@ -83,6 +83,8 @@ def test_documents_are_found_and_cited(daemon):
     assert "iron gate every evening" in passage
     result = d.cli("submit", "When is the iron gate closed by the keeper?")
     assert result.returncode == 0 and "nine" in result.stdout and "gates.md" in result.stderr
+    for prompt in ("Who won the football match in Lisbon yesterday?", "zzyzx"):
+        assert text_of(d.client().submit(str(uuid.uuid4()), prompt=prompt)) == "The answer is not in the documents."
     off = d.client().submit("off", prompt="When is the iron gate closed by the keeper?", rag=False)
     assert off[-1]["sources"] == []
 

@@ -204,6 +204,18 @@ def test_a_key_is_sent_and_never_told(daemon, backend):
             assert (secret in environment) == (stage["stage"] == "inference")
 
 
+def test_extract_is_the_last_resort_when_every_backend_is_down(daemon):
+    workers = [{"name": "gpu", "kind": "openai", "base_url": "http://127.0.0.1:1/v1"}, {"name": "local", "kind": "extract"}]
+    d = daemon({"inference.workers": workers, "inference.models": {"*": ["gpu", "local"]}, "inference.retry.base_ms": 1})
+    page = f"{d.directory}/page.txt"
+    with open(page, "w") as f:
+        f.write("The iron gate closes at nine.\n")
+    assert d.cli("index", "add", "--index", d.index, page).returncode == 0
+    answer = wait_for("the documents", lambda: "nine" in (text := text_of(d.client().submit(
+        new_id(), prompt="When does the iron gate close?"))) and text)
+    assert answer == "The iron gate closes at nine. [1]"
+
+
 def test_documents_and_system_text_reach_the_model(daemon, backend):
     d = behind(daemon, backend)
     page = f"{d.directory}/page.md"

@@ -6,6 +6,7 @@
 
 #define STEM_MAX 24u
 #define WORTH_SAYING 0.35 /* of the best score: what is weaker is noise beside it */
+#define TERMS_ENOUGH 4u   /* of a long question; of a short one, a third */
 
 /* ---- words ---------------------------------------------------------------------------------- */
 
@@ -49,14 +50,46 @@ static void stem_cut(struct stem *w) {
                 w->n--; /* stopped -> stop */
 }
 
+/* Bytes of the dash, quote or wide stop at p[at], 0: there is none. */
+static uint32_t wide_mark(const char *p, uint32_t n, uint32_t at) {
+        if (at >= n || n - at < 3)
+                return 0;
+        return memcmp(p + at, "\xe2\x80", 2) == 0 || memcmp(p + at, "\xe3\x80", 2) == 0 ||
+                               memcmp(p + at, "\xef\xbc", 2) == 0
+                               ? 3
+                               : 0;
+}
+
+/* Bytes of the ideograph, kana or hangul at p[at], 0: it is none. */
+static uint32_t ideograph(const char *p, uint32_t n, uint32_t at) {
+        const uint8_t c = at < n ? (uint8_t)p[at] : 0;
+        const uint32_t len = c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe3 && c < 0xee ? 3 : 0;
+
+        return len > n - at || wide_mark(p, n, at) ? 0 : len;
+}
+
+/* A pair of neighbours, or the last of them when it is the only one. */
+static void pair_cut(const char *p, uint32_t n, uint32_t at, uint32_t first, struct stem *ret) {
+        const uint32_t second = ideograph(p, n, at + first);
+
+        ret->n = first + second;
+        memcpy(ret->s, p + at, ret->n);
+}
+
 /* The next word from *at on, lower case and stemmed. */
 static bool next_stem(const char *p, uint32_t n, uint32_t *at, struct stem *ret) {
-        uint32_t i = *at;
+        uint32_t i = *at, wide;
 
-        while (i < n && !is_word(p[i]))
-                i++;
+        while (i < n && (!is_word(p[i]) || wide_mark(p, n, i)))
+                i += is_word(p[i]) ? 3 : 1;
+        wide = ideograph(p, n, i);
+        if (wide) {
+                pair_cut(p, n, i, wide, ret);
+                *at = i + wide + (ideograph(p, n, i + wide + (ret->n - wide)) ? 0 : ret->n - wide);
+                return true;
+        }
         ret->n = 0;
-        for (; i < n && is_word(p[i]); i++)
+        for (; i < n && is_word(p[i]) && !ideograph(p, n, i) && !wide_mark(p, n, i); i++)
                 if (ret->n < STEM_MAX)
                         ret->s[ret->n++] = is_upper(p[i]) ? (char)(p[i] | 0x20) : p[i];
         *at = i;
@@ -95,6 +128,15 @@ static bool blank_line(const char *p, uint32_t n, uint32_t at) {
                 if (!is_space(p[at]))
                         return false;
         return at < n;
+}
+
+/* Bytes of a stop of Chinese or Japanese, which needs no space behind it. */
+static uint32_t wide_stop(const char *p, uint32_t n, uint32_t at) {
+        return n - at >= 3 && (memcmp(p + at, "\xe3\x80\x82", 3) == 0 ||
+                                              memcmp(p + at, "\xef\xbc\x81", 3) == 0 ||
+                                              memcmp(p + at, "\xef\xbc\x9f", 3) == 0)
+                               ? 3
+                               : 0;
 }
 
 /* A stop, then space, then what begins a sentence; "e.g. this" and "2.5 ms" do not end one. */
@@ -145,11 +187,12 @@ bool extract_sentence(const struct extract_text *text, uint32_t *at, uint32_t *r
         if (from >= text->n)
                 return false;
         while (end < text->n && !ends_sentence(text->p, text->n, end) &&
-                        !blank_line(text->p, text->n, end))
+                        !blank_line(text->p, text->n, end) && !wide_stop(text->p, text->n, end))
                 end++;
+        to = end < text->n ? end + wide_stop(text->p, text->n, end) : end;
         /* Quotes and brackets behind the stop are the sentence's. */
-        for (to = end; to < text->n && !is_space(text->p[to]);)
-                to++;
+        while (to == end && end < text->n && !is_space(text->p[end]))
+                to = ++end;
         *at = to > from ? to : from + 1;
         while (to > from && is_space(text->p[to - 1]))
                 to--;
@@ -208,28 +251,29 @@ static void read_sentence(struct work *w, const struct extract_text *doc, struct
 
 /* Whether the same words were taken in already: passages of one document overlap. */
 static bool repeats(
-                const struct work *w, const struct extract_text *docs, const struct sentence *s) {
+                const struct work *w, const struct extract_document *docs, const struct sentence *s) {
         for (uint32_t i = 0; i < w->n_sentences; i++) {
                 const struct sentence *t = &w->sentences[i];
                 if (t->to - t->from == s->to - s->from &&
-                                memcmp(docs[t->document].p + t->from, docs[s->document].p + s->from,
+                                memcmp(docs[t->document].text.p + t->from,
+                                                docs[s->document].text.p + s->from,
                                                 s->to - s->from) == 0)
                         return true;
         }
         return false;
 }
 
-static void read_documents(struct work *w, const struct extract_text *docs, uint32_t n_docs) {
+static void read_documents(struct work *w, const struct extract_document *docs, uint32_t n_docs) {
         for (uint32_t d = 0; d < n_docs; d++) {
                 uint32_t at = 0, place = 0;
                 struct sentence s = {.document = d};
                 while (w->n_sentences < EXTRACT_SENTENCES &&
-                                extract_sentence(&docs[d], &at, &s.from, &s.to)) {
+                                extract_sentence(&docs[d].text, &at, &s.from, &s.to)) {
                         if (s.to <= s.from || repeats(w, docs, &s))
                                 continue;
                         s.words = s.terms = 0;
                         s.place = place++;
-                        read_sentence(w, &docs[d], &s);
+                        read_sentence(w, &docs[d].text, &s);
                         w->sentences[w->n_sentences++] = s;
                 }
         }
@@ -277,7 +321,26 @@ static uint32_t in_order(const struct work *w, struct extract_pick ret[EXTRACT_P
         return n;
 }
 
-uint32_t extract_best(const struct extract_text *question, const struct extract_text *docs,
+/* Whether what is picked, with the titles above it, speaks of what is asked. */
+static bool answers(const struct work *w, const struct extract_document *docs) {
+        uint32_t terms = 0;
+        const uint32_t third = (w->n_terms + 2) / 3;
+
+        for (uint32_t i = 0; i < w->n_sentences; i++) {
+                const struct sentence *s = &w->sentences[i];
+                const struct extract_text *title = &docs[s->document].title;
+                struct stem stem;
+                uint32_t at = 0;
+                if (!s->picked)
+                        continue;
+                terms |= s->terms;
+                while (next_stem(title->p, title->n, &at, &stem))
+                        terms |= term_bit(w, &stem);
+        }
+        return (uint32_t)__builtin_popcount(terms) >= (third < TERMS_ENOUGH ? third : TERMS_ENOUGH);
+}
+
+uint32_t extract_best(const struct extract_text *question, const struct extract_document *docs,
                 uint32_t n_docs, struct extract_pick ret[EXTRACT_PICKS_MAX]) {
         struct work w = {0};
         struct sentence *s;
@@ -296,5 +359,5 @@ uint32_t extract_best(const struct extract_text *question, const struct extract_
         if (first == 0 && w.n_sentences)
                 w.sentences[0].picked =
                                 true; /* the documents matched by something else: show the best */
-        return in_order(&w, ret);
+        return answers(&w, docs) ? in_order(&w, ret) : 0;
 }

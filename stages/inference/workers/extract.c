@@ -12,7 +12,8 @@
 #include "stages/inference/inference.h"
 
 #define DOCUMENTS_MAX 64u
-#define DOCUMENT_TEXT 6u /* its place in a row of rag */
+#define DOCUMENT_TITLE 1u /* its place in a row of rag */
+#define DOCUMENT_TEXT 6u
 #define PIECE_BYTES 1024u
 
 static_assert(EXTRACT_PICKS == EXTRACT_PICKS_MAX, "one place for each sentence");
@@ -20,6 +21,8 @@ static_assert(EXTRACT_PICKS == EXTRACT_PICKS_MAX, "one place for each sentence")
 static const char no_documents[] =
                 "I have no documents to answer from. Add some with `millrace index add "
                 "PATH` and ask again.";
+
+static const char not_in_documents[] = "The answer is not in the documents.";
 
 static bool is_space(char c) {
         return c == ' ' || (c >= '\t' && c <= '\r');
@@ -69,9 +72,19 @@ static void extract_resume(struct flight *f) {
         flight_yield(f);
 }
 
-/* The texts of the documents that are in the prompt. */
+static struct extract_text column(const msgpack_object *row, uint32_t i) {
+        const msgpack_object *cell = NULL;
+
+        if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size > i)
+                cell = &row->via.array.ptr[i];
+        if (!cell || cell->type != MSGPACK_OBJECT_STR)
+                return (struct extract_text){"", 0};
+        return (struct extract_text){cell->via.str.ptr, cell->via.str.size};
+}
+
+/* The documents that are in the prompt. */
 static uint32_t read_documents(
-                const struct record *record, struct extract_text docs[DOCUMENTS_MAX]) {
+                const struct record *record, struct extract_document docs[DOCUMENTS_MAX]) {
         uint32_t n = 0, limit = DOCUMENTS_MAX;
 
         if (!(record->has & HAS(documents)) || record->documents->type != MSGPACK_OBJECT_ARRAY)
@@ -80,13 +93,8 @@ static uint32_t read_documents(
                 limit = (uint32_t)record->n_documents;
         for (; n < record->documents->via.array.size && n < limit; n++) {
                 const msgpack_object *row = &record->documents->via.array.ptr[n];
-                const msgpack_object *text = NULL;
-                if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size > DOCUMENT_TEXT)
-                        text = &row->via.array.ptr[DOCUMENT_TEXT];
-                docs[n] = text && text->type == MSGPACK_OBJECT_STR
-                                          ? (struct extract_text){text->via.str.ptr,
-                                                            text->via.str.size}
-                                          : (struct extract_text){"", 0};
+                docs[n] = (struct extract_document){
+                                column(row, DOCUMENT_TEXT), column(row, DOCUMENT_TITLE)};
         }
         return n;
 }
@@ -94,7 +102,8 @@ static uint32_t read_documents(
 static void extract_start(struct flight *f) {
         const struct record *record = flight_record(f);
         struct extract_state *x = &f->u.extract;
-        struct extract_text docs[DOCUMENTS_MAX], question = {"", 0};
+        struct extract_document docs[DOCUMENTS_MAX];
+        struct extract_text question = {"", 0};
         struct extract_pick picks[EXTRACT_PICKS_MAX];
         uint32_t n_docs = read_documents(record, docs);
 
@@ -102,13 +111,15 @@ static void extract_start(struct flight *f) {
                 question = (struct extract_text){record->query.p, record->query.n};
         x->n_picks = extract_best(&question, docs, n_docs, picks);
         for (uint32_t i = 0; i < x->n_picks; i++) {
-                x->picks[i].p = docs[picks[i].document].p + picks[i].from;
+                x->picks[i].p = docs[picks[i].document].text.p + picks[i].from;
                 x->picks[i].n = picks[i].to - picks[i].from;
                 x->picks[i].number = picks[i].document + 1;
         }
         if (x->n_picks == 0) {
-                x->picks[0].p = no_documents;
-                x->picks[0].n = sizeof(no_documents) - 1;
+                /* Retrieval found nothing: there is a list, and nothing in it. */
+                const bool looked = record->has & HAS(documents);
+                x->picks[0].p = looked ? not_in_documents : no_documents;
+                x->picks[0].n = (looked ? sizeof(not_in_documents) : sizeof(no_documents)) - 1;
                 x->picks[0].number = 0;
                 x->n_picks = 1;
         }

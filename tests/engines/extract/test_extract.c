@@ -8,15 +8,19 @@ static struct extract_text text(const char *s) {
         return (struct extract_text){s, (uint32_t)strlen(s)};
 }
 
-static bool picked(const struct extract_text *docs, const struct extract_pick *pick,
+static struct extract_document doc(const char *s) {
+        return (struct extract_document){.text = text(s)};
+}
+
+static bool picked(const struct extract_document *docs, const struct extract_pick *pick,
                 const char *want) {
         return pick->to - pick->from == strlen(want) &&
-               memcmp(docs[pick->document].p + pick->from, want, strlen(want)) == 0;
+               memcmp(docs[pick->document].text.p + pick->from, want, strlen(want)) == 0;
 }
 
 START_TEST(without_documents_or_sentences_there_is_nothing) {
-        const struct extract_text question = text("what is a millrace"),
-                                  empty[] = {text(""), text(" \n\n# \n")};
+        const struct extract_text question = text("what is a millrace");
+        const struct extract_document empty[] = {doc(""), doc(" \n\n# \n")};
         struct extract_pick picks[EXTRACT_PICKS_MAX];
 
         ck_assert_uint_eq(extract_best(&question, NULL, 0, picks), 0);
@@ -45,10 +49,10 @@ END_TEST
 
 START_TEST(the_sentence_that_answers_comes_before_others) {
         const struct extract_text question = text("Where do requests wait?");
-        const struct extract_text docs[] = {
-                        text("The daemon has stages. Requests wait in one place, at the door of "
+        const struct extract_document docs[] = {
+                        doc("The daemon has stages. Requests wait in one place, at the door of "
                              "the gateway. Rings are small."),
-                        text("Nothing here is about that. Water runs down.")};
+                        doc("Nothing here is about that. Water runs down.")};
         struct extract_pick picks[EXTRACT_PICKS_MAX];
         uint32_t n = extract_best(&question, docs, 2, picks);
 
@@ -62,8 +66,8 @@ END_TEST
 
 START_TEST(endings_do_not_hide_a_word) {
         const struct extract_text question = text("how are stages restarted?");
-        const struct extract_text docs[] = {
-                        text("Configuration is YAML with many keys in it. A stage that dies is "
+        const struct extract_document docs[] = {
+                        doc("Configuration is YAML with many keys in it. A stage that dies is "
                              "restarting within a few milliseconds.")};
         struct extract_pick picks[EXTRACT_PICKS_MAX];
 
@@ -74,21 +78,59 @@ END_TEST
 
 START_TEST(a_repeated_sentence_is_said_once) {
         const struct extract_text question = text("slab versions");
-        const struct extract_text docs[] = {text("A slab slot has two versions of its state."),
-                        text("A slab slot has two versions of its state.")};
+        const struct extract_document docs[] = {doc("A slab slot has two versions of its state."),
+                        doc("A slab slot has two versions of its state.")};
         struct extract_pick picks[EXTRACT_PICKS_MAX];
 
         ck_assert_uint_eq(extract_best(&question, docs, 2, picks), 1);
 }
 END_TEST
 
-START_TEST(documents_that_matched_by_something_else_still_answer) {
-        const struct extract_text question = text("xylophone"),
-                                  docs[] = {text("Rings carry records.")};
+START_TEST(documents_that_do_not_speak_of_it_have_no_answer) {
+        const struct extract_document docs[] = {
+                        doc("Rings carry records at every point. The boiling of water is noisy.")};
+        const char *const questions[] = {"xylophone",
+                        "What is the melting point of mercury on Mars?",
+                        "Who won the election in the capital of France, and by what margin?"};
+        struct extract_pick picks[EXTRACT_PICKS_MAX];
+
+        for (size_t i = 0; i < sizeof(questions) / sizeof(*questions); i++) {
+                const struct extract_text question = text(questions[i]);
+                ck_assert_uint_eq(extract_best(&question, docs, 1, picks), 0);
+        }
+        const struct extract_text known = text("What do rings carry?");
+        ck_assert_uint_eq(extract_best(&known, docs, 1, picks), 1);
+        ck_assert(picked(docs, &picks[0], "Rings carry records at every point."));
+}
+END_TEST
+
+START_TEST(what_the_title_says_counts_as_said) {
+        struct extract_document docs[] = {doc("It is closed at nine by the keeper.")};
+        const struct extract_text question = text("iron gate hours and closing");
+        struct extract_pick picks[EXTRACT_PICKS_MAX];
+
+        ck_assert_uint_eq(extract_best(&question, docs, 1, picks), 0);
+        docs[0].title = text("The Iron Gate");
+        ck_assert_uint_eq(extract_best(&question, docs, 1, picks), 1);
+}
+END_TEST
+
+START_TEST(ideographs_are_matched_by_pairs) {
+        const struct extract_document docs[] = {
+                        doc("\xe6\xb0\xb4\xe8\xbd\xa6\xe5\xbe\x88\xe5\xa4\xa7\xe3\x80\x82"
+                            "\xe7\xb4\xa2\xe5\xbc\x95\xe5\xb7\xa5\xe4\xbd\x9c\xe5\xbe\x88"
+                            "\xe5\xbf\xab\xe3\x80\x82")};
+        const struct extract_text question = text("\xe7\xb4\xa2\xe5\xbc\x95\xe6\x80\x8e\xe4\xb9"
+                                                  "\x88\xe5\xb7\xa5\xe4\xbd\x9c\xef\xbc\x9f"),
+                                  other = text("\xe9\x9d\xa2\xe5\x8c\x85\xe6\x80\x8e\xe4\xb9\x88"
+                                               "\xe5\x81\x9a\xef\xbc\x9f");
         struct extract_pick picks[EXTRACT_PICKS_MAX];
 
         ck_assert_uint_eq(extract_best(&question, docs, 1, picks), 1);
-        ck_assert(picked(docs, &picks[0], "Rings carry records."));
+        ck_assert(picked(docs, &picks[0],
+                        "\xe7\xb4\xa2\xe5\xbc\x95\xe5\xb7\xa5\xe4\xbd\x9c\xe5\xbe\x88\xe5\xbf\xab"
+                        "\xe3\x80\x82"));
+        ck_assert_uint_eq(extract_best(&other, docs, 1, picks), 0);
 }
 END_TEST
 
@@ -115,7 +157,9 @@ int main(void) {
         tcase_add_test(tc, the_sentence_that_answers_comes_before_others);
         tcase_add_test(tc, endings_do_not_hide_a_word);
         tcase_add_test(tc, a_repeated_sentence_is_said_once);
-        tcase_add_test(tc, documents_that_matched_by_something_else_still_answer);
+        tcase_add_test(tc, documents_that_do_not_speak_of_it_have_no_answer);
+        tcase_add_test(tc, what_the_title_says_counts_as_said);
+        tcase_add_test(tc, ideographs_are_matched_by_pairs);
         tcase_add_test(tc, a_sentence_without_end_is_cut_at_a_character);
         suite_add_tcase(suite, tc);
         SRunner *runner = srunner_create(suite);
