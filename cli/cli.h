@@ -28,6 +28,7 @@ int cmd_index(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_render(int argc, char **argv);
+int cmd_count(int argc, char **argv);
 
 /* `millrace NAME: …` on stderr. */
 __attribute__((format(printf, 2, 3))) void cli_error(const char *command, const char *format, ...);

@@ -36,6 +36,7 @@ static const struct command {
                 {"dlq", cmd_dlq, NULL, "requests that were given up"},
                 {"index", cmd_index, NULL, "the document index"},
                 {"render", cmd_render, NULL, "a template, rendered with data"},
+                {"count", cmd_count, NULL, "how many tokens a text is"},
                 {"config", cmd_config, NULL, "the settings"},
                 {"check", cmd_check, NULL, "validates a file and looks at the machine"},
 };

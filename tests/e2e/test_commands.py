@@ -15,7 +15,7 @@ import pytest
 
 from conftest import DEADLINE, ECHO, MILLRACE, Daemon, echo, shm_objects, text_of, wait_for
 
-COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "config", "check"]
+COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "count", "config", "check"]
 ASKS_DAEMON = [["submit", "x"], ["result", "x"], ["cancel", "x"], ["status"], ["restart", "rag"], ["reload"], ["drain"]]
 
 
@@ -98,6 +98,7 @@ def test_an_unknown_option_is_usage_and_names_it(cli, command):
     ["index", "search", "--collection", "n" * 65, "x"], ["index", "search", "--language", "german", "x"],
     ["index", "add", "--collection", "a", "--collection", "b", "x"], ["index", "list", "--tenant", "t" * 257],
     ["index", "search", *["--filter=a=b"] * 17, "x"], ["index", "search", *["--collection=a"] * 17, "x"],
+    ["count", "x"], ["count", "--lines", "--jsonl"], ["count", "--model"],
 ])
 def test_wrong_use_exits_2_and_says_so_on_stderr_alone(cli, arguments):
     result = cli(*arguments, env={"MILLRACE_SOCKET": "/nonexistent/m.sock"})
