@@ -1,18 +1,16 @@
 #include "stages/inference/routes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <xxhash.h>
 
 #include "stages/common/clock.h"
 #include "stages/common/log.h"
+#include "stages/common/secret.h"
 
-#define KEY_MAX 4096u
 #define BUDGET_MAX 10.0 /* second attempts saved up while all goes well */
 
 /* ---- a backend ------------------------------------------------------------------------------ */
@@ -33,71 +31,12 @@ static const struct worker_kind *kind_of(enum settings_worker_kind kind) {
         return NULL;
 }
 
-/* A key is one line; white space around it is the editor's. */
-static int key_from_file(const char *path, char key[static KEY_MAX]) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n;
-
-        if (fd == -1)
-                return -errno;
-        n = read(fd, key, KEY_MAX - 1);
-        if (n < 0) {
-                int error = -errno;
-                close(fd);
-                return error;
-        }
-        close(fd);
-        while (n > 0 && (key[n - 1] == '\n' || key[n - 1] == '\r' || key[n - 1] == ' ' ||
-                                        key[n - 1] == '\t'))
-                n--;
-        key[n] = '\0';
-        return n > 0 ? 0 : -ENODATA;
-}
-
-/* What would end the header line or begin another. */
-static bool key_is_clean(const char *key) {
-        for (; *key; key++)
-                if ((unsigned char)*key < 0x21 || (unsigned char)*key > 0x7e)
-                        return false;
-        return true;
-}
-
 static int key_set(struct backend *b) {
         const struct settings_worker *s = b->settings;
-        char key[KEY_MAX];
-        const char *env;
-        int r;
+        int r = secret_header(s->api_key_env, s->api_key_file, b->unusable, sizeof(b->unusable),
+                        &b->authorization);
 
-        if (s->api_key_env) {
-                env = getenv(s->api_key_env);
-                if (!env || !*env || strlen(env) >= KEY_MAX) {
-                        snprintf(b->unusable, sizeof(b->unusable),
-                                        "its key is missing: environment variable %.64s",
-                                        s->api_key_env);
-                        return 0;
-                }
-                memcpy(key, env, strlen(env) + 1);
-        } else if (s->api_key_file) {
-                r = key_from_file(s->api_key_file, key);
-                if (r < 0) {
-                        snprintf(b->unusable, sizeof(b->unusable),
-                                        "its key file cannot be read: %.64s",
-                                        r == -ENODATA ? "it is empty" : strerror(-r));
-                        return 0;
-                }
-        } else {
-                return 0;
-        }
-        if (!key_is_clean(key)) {
-                snprintf(b->unusable, sizeof(b->unusable),
-                                "its key has characters that no key has");
-                return 0;
-        }
-        r = asprintf(&b->authorization, "Authorization: Bearer %s", key);
-        explicit_bzero(key, sizeof(key));
-        if (r < 0)
-                b->authorization = NULL;
-        return r < 0 ? -ENOMEM : 0;
+        return r < 0 ? r : 0;
 }
 
 static bool url_is_loopback(const char *url) {
@@ -254,9 +193,7 @@ struct routes *routes_free(struct routes *routes) {
                 breaker_close(&b->breaker);
                 for (uint32_t k = 0; k < ENDPOINTS_N; k++)
                         free(b->targets[k].url);
-                if (b->authorization)
-                        explicit_bzero(b->authorization, strlen(b->authorization));
-                free(b->authorization);
+                b->authorization = secret_free(b->authorization);
         }
         free(routes->backends);
         free(routes->routes);

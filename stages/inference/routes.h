@@ -14,7 +14,7 @@
 #pragma once
 
 #include "stages/common/settings.h"
-#include "stages/inference/breaker.h"
+#include "stages/common/breaker.h"
 #include "stages/inference/flight.h"
 #include "stages/inference/upstream.h"
 

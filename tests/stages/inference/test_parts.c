@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "stages/engines/json/body.h"
-#include "stages/inference/breaker.h"
+#include "stages/common/breaker.h"
 #include "stages/inference/openai_error.h"
 #include "stages/inference/splice.h"
 

@@ -1,4 +1,4 @@
-#include "stages/inference/breaker.h"
+#include "stages/common/breaker.h"
 
 #include <errno.h>
 #include <stdlib.h>
