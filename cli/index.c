@@ -33,6 +33,8 @@ static const char usage[] =
                 "  --filter KEY=VALUE   search: only documents with this in their metadata\n"
                 "  --expand             search: with words of the best passages too\n"
                 "  --language NAME      add: whose stems a new index has (english)\n"
+                "  -c, --config FILE    add, search: with the services of rag.embeddings and "
+                "rag.rerank\n"
                 "  --index DIR          the index (default: main.index in $STATE_DIRECTORY, else "
                 "in\n"
                 "                       $XDG_STATE_HOME/millrace or ~/.local/state/millrace)\n"
@@ -219,6 +221,7 @@ static int cmd_remove(const struct index_options *options) {
         struct index_error err = {0};
         struct index_reader *reader = NULL;
         struct index_writer *writer = NULL;
+        uint64_t n_vectors = 0;
         int removed = 0;
         int r = index_reader_open(options->path, &err, &reader); /* a writer would make one */
 
@@ -230,6 +233,9 @@ static int cmd_remove(const struct index_options *options) {
         index_writer_free(writer);
         if (r != 0)
                 return index_complain_of(options->path, r, &err);
+        r = index_vectors_update(options, &n_vectors);
+        if (r != CLI_DONE)
+                return r;
         printf(options->json ? "{\"removed\":%d}\n" : "removed %d\n", removed);
         return removed == options->n_args ? CLI_DONE : CLI_FAILED;
 }
@@ -301,7 +307,8 @@ static int parse_filter(const char *text, struct index_options *options) {
 static int parse_option(int c, struct index_options *options) {
         switch (c) {
         case 'c':
-                return parse_collection(optarg, options);
+                options->config = optarg;
+                return 0;
         case 'e':
                 options->expand = true;
                 return 0;
@@ -310,6 +317,8 @@ static int parse_option(int c, struct index_options *options) {
         case 'i':
                 options->path = optarg;
                 return 0;
+        case 'o':
+                return parse_collection(optarg, options);
         case 'j':
                 options->json = true;
                 return 0;
@@ -332,7 +341,8 @@ static int parse_option(int c, struct index_options *options) {
 /* -1: go on. Otherwise the exit code. */
 static int parse_options(int argc, char **argv, struct index_options *options) {
         static const struct option names[] = {
-                        {"collection", required_argument, NULL, 'c'},
+                        {"collection", required_argument, NULL, 'o'},
+                        {"config", required_argument, NULL, 'c'},
                         {"expand", no_argument, NULL, 'e'},
                         {"filter", required_argument, NULL, 'f'},
                         {"help", no_argument, NULL, 'h'},
@@ -346,7 +356,7 @@ static int parse_options(int argc, char **argv, struct index_options *options) {
         int c;
 
         optind = 0; /* glibc: start anew, whatever was parsed before */
-        while ((c = getopt_long(argc, argv, "hk:", names, NULL)) != -1) {
+        while ((c = getopt_long(argc, argv, "c:hk:", names, NULL)) != -1) {
                 if (c == 'h') {
                         fputs(usage, stdout);
                         return CLI_DONE;
@@ -383,8 +393,40 @@ static int check_arguments(const struct verb *verb, const struct index_options *
         return CLI_USAGE;
 }
 
-int cmd_index(int argc, char **argv) {
+/* Where the configuration has it, else where the daemon without one would look. */
+static int find_index(struct index_options *options, char path[static PATH_MAX]) {
+        const struct settings *settings = options->services->settings;
+        const char *named = settings ? settings->rag.index : "auto";
+
+        if (options->path)
+                return CLI_DONE;
+        options->path = path;
+        if (strcmp(named, "auto") != 0 && strcmp(named, "none") != 0) {
+                options->path = named;
+                return CLI_DONE;
+        }
+        if (state_default_path(settings ? settings->instance : "main", ".index", path, PATH_MAX) >=
+                        0)
+                return CLI_DONE;
+        cli_error("index", "there is no home folder to keep an index in: use --index DIR");
+        return CLI_USAGE;
+}
+
+static int run_verb(const struct verb *verb, struct index_options *options) {
         char path[PATH_MAX];
+        struct index_services services = {0};
+        int r = options->config ? index_services_open(options->config, &services) : CLI_DONE;
+
+        options->services = &services;
+        if (r == CLI_DONE)
+                r = find_index(options, path);
+        if (r == CLI_DONE)
+                r = verb->run(options);
+        index_services_close(&services);
+        return r;
+}
+
+int cmd_index(int argc, char **argv) {
         struct index_options options = {.k = K_DEFAULT};
         int r = parse_options(argc, argv, &options);
 
@@ -405,15 +447,7 @@ int cmd_index(int argc, char **argv) {
         r = check_arguments(verb, &options);
         if (r != 0)
                 return r;
-        if (!options.path) {
-                if (state_default_path("main", ".index", path, sizeof(path)) < 0) {
-                        cli_error("index", "there is no home folder to keep an index in: use "
-                                           "--index DIR");
-                        return CLI_USAGE;
-                }
-                options.path = path;
-        }
-        r = verb->run(&options);
+        r = run_verb(verb, &options);
         if (fflush(stdout) != 0 || ferror(stdout)) {
                 cli_error("index", "cannot write the results: %s", strerror(errno));
                 return CLI_FAILED;

@@ -20,6 +20,7 @@ struct adding {
         struct index_error err;
         uint64_t n_outcomes[3]; /* by enum index_outcome */
         uint64_t n_refused;
+        uint64_t n_vectors;
         uint64_t n_of_path; /* taken from the path that is being read */
         bool bar;
         uint64_t bytes_total; /* 0: unknown */
@@ -165,18 +166,19 @@ static void print_result(const struct adding *adding) {
         if (adding->options->json)
                 printf("{\"added\":%" PRIu64 ",\"replaced\":%" PRIu64 ",\"unchanged\":%" PRIu64
                        ",\"refused\":%" PRIu64 ",\"documents\":%" PRIu64 ",\"chunks\":%" PRIu64
-                       ",\"bytes\":%" PRIu64 ",\"took_us\":%" PRIu64 "}\n",
+                       ",\"bytes\":%" PRIu64 ",\"vectors\":%" PRIu64 ",\"took_us\":%" PRIu64 "}\n",
                                 adding->n_outcomes[INDEX_ADDED], adding->n_outcomes[INDEX_REPLACED],
                                 adding->n_outcomes[INDEX_UNCHANGED], adding->n_refused,
-                                stats.documents, stats.chunks, stats.bytes, took_us);
+                                stats.documents, stats.chunks, stats.bytes, adding->n_vectors,
+                                took_us);
         else
                 printf("added %" PRIu64 ", replaced %" PRIu64 ", unchanged %" PRIu64
                        ", refused %" PRIu64 " in %.1f s; %s holds %" PRIu64 " documents, %" PRIu64
-                       " chunks\n",
+                       " chunks, %" PRIu64 " vectors\n",
                                 adding->n_outcomes[INDEX_ADDED], adding->n_outcomes[INDEX_REPLACED],
                                 adding->n_outcomes[INDEX_UNCHANGED], adding->n_refused,
                                 (double)took_us / 1e6, adding->options->path, stats.documents,
-                                stats.chunks);
+                                stats.chunks, adding->n_vectors);
 }
 
 int index_cmd_add(const struct index_options *options) {
@@ -186,8 +188,10 @@ int index_cmd_add(const struct index_options *options) {
                         .started_ns = now_ns(),
         };
         bool failed = false;
-        int r;
+        int r = index_vectors_check(options);
 
+        if (r != CLI_DONE)
+                return r;
         for (int i = 0; adding.bar && i < options->n_args; i++)
                 adding.bytes_total += documents_bytes(options->args[i]);
         r = read_all(&adding, &failed);
@@ -198,6 +202,7 @@ int index_cmd_add(const struct index_options *options) {
                 index_complain_of(options->path, r, &adding.err);
                 failed = true;
         } else {
+                failed |= index_vectors_update(options, &adding.n_vectors) != CLI_DONE;
                 print_result(&adding);
         }
         index_writer_free(adding.writer);

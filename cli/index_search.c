@@ -14,12 +14,14 @@
 #include "stages/engines/index/documents.h"
 #include "stages/engines/index/jsonl.h"
 #include "stages/engines/index/rows.h"
+#include "stages/engines/vectors/hybrid.h"
 
 #define SNIPPET_BYTES 320u
 
 struct search {
         const struct index_options *options;
-        struct index_reader *reader;
+        struct hybrid *hybrid;
+        bool told[2]; /* by enum remote_kind: that a service is done without */
         struct index_error err;
         yajl_gen gen; /* NULL: for people */
         bool bold;
@@ -114,7 +116,7 @@ static int ask(struct search *search, const struct name *name, struct index_str 
                         .k = options->k,
                         .expand = options->expand};
         struct index_result *result = NULL;
-        int r = index_reader_query(search->reader, &query, &search->err, &result);
+        int r = hybrid_run(search->hybrid, &query, &search->err, &result);
 
         if (r != 0)
                 return index_complain_of(search->options->path, r, &search->err);
@@ -208,16 +210,39 @@ static int ask_file(struct search *search) {
         return code;
 }
 
+/* Once, not for each row. */
+static void on_told(void *ctx, enum remote_kind kind, enum hybrid_outcome outcome,
+                const char *why) {
+        struct search *search = ctx;
+
+        if (outcome == HYBRID_WORKED || search->told[kind])
+                return;
+        search->told[kind] = true;
+        cli_error("index", "done without %s: %s",
+                        kind == REMOTE_EMBEDDINGS ? "rag.embeddings" : "rag.rerank", why);
+}
+
 int index_cmd_search(const struct index_options *options) {
         const bool json = options->json || options->queries;
+        const struct index_services *services = options->services;
         struct search search = {
                         .options = options,
                         .bold = isatty(STDOUT_FILENO) == 1 && !getenv("NO_COLOR"),
         };
-        int r = index_reader_open(options->path, &search.err, &search.reader);
+        const struct hybrid_conf conf = {.folder = options->path,
+                        .embeddings = services->embeddings,
+                        .rerank = services->rerank,
+                        .fusion = services->fusion,
+                        .told = on_told,
+                        .ctx = &search};
+        int r = hybrid_new(&conf, &search.hybrid);
 
-        if (r != 0)
+        if (r == 0)
+                r = hybrid_open(search.hybrid, &search.err);
+        if (r != 0) {
+                hybrid_free(search.hybrid);
                 return index_complain_of(options->path, r, &search.err);
+        }
         search.gen = json ? yajl_gen_alloc(NULL) : NULL;
         if (json && !search.gen)
                 r = CLI_FAILED;
@@ -225,6 +250,6 @@ int index_cmd_search(const struct index_options *options) {
                 r = options->queries ? ask_file(&search) : ask_arguments(&search);
         if (search.gen)
                 yajl_gen_free(search.gen);
-        index_reader_free(search.reader);
+        hybrid_free(search.hybrid);
         return r;
 }

@@ -90,10 +90,28 @@ struct index_scope {
         struct index_part allowed; /* of what it may see */
 };
 
+/* A passage by its number, as index_reader_passages() tells it. */
+struct index_near {
+        uint32_t passage;
+        float score;   /* higher is nearer */
+        uint64_t hash; /* of its text: index_passage_hash() */
+};
+
+enum index_fusion { INDEX_FUSION_MIN_MAX, INDEX_FUSION_RRF };
+
+/* What is found by meaning, to be joined with what is found by words. */
+struct index_meaning {
+        /* The n nearest passages of all, best first; returns how many there are. */
+        size_t (*nearest)(void *ctx, size_t n, struct index_near *to);
+        void *ctx;
+        enum index_fusion fusion;
+};
+
 struct index_query {
         struct index_str text;
         struct index_str earlier; /* turns before it: their words count less */
         struct index_scope scope;
+        const struct index_meaning *meaning; /* NULL: by words alone */
         uint32_t k;           /* hits wanted, 1..INDEX_K_MAX, at most one for each document */
         uint64_t deadline_ns; /* 0: none */
         bool expand;          /* by words of the best passages (pseudo-relevance feedback) */
@@ -144,6 +162,12 @@ const struct index_hit *index_result_hit(const struct index_result *result, size
 int index_result_snippet(const struct index_result *result, size_t i, size_t max_bytes,
                 size_t *ret_start, size_t *ret_end);
 
+/* Puts the hits in another order, each with another score; the snippets go with them. order: all
+ * places of now, each once. */
+int index_result_arrange(struct index_result *result, const size_t *order, const double *scores);
+/* Keeps the first n. */
+void index_result_cut(struct index_result *result, size_t n);
+
 int index_reader_stats(struct index_reader *reader, struct index_error *err,
                 struct index_stats *ret_stats);
 /* The language whose stems it has; lives as long as the reader. */
@@ -161,6 +185,15 @@ struct index_list {
  * last). */
 int index_reader_list(struct index_reader *reader, const struct index_list *list,
                 struct index_error *err);
+
+/* Each passage from the number `from` on, in the order of numbers; a number is given once only, also
+ * when its document is removed or replaced. fn returns 0, or anything else to stop, which is then
+ * returned. The hit lives until fn returns. */
+int index_reader_passages(struct index_reader *reader, uint32_t from,
+                int (*fn)(uint32_t passage, const struct index_hit *hit, void *ctx), void *ctx,
+                struct index_error *err);
+/* Of what a passage means: title, headings and text. */
+uint64_t index_passage_hash(const struct index_hit *hit);
 
 /* ---- writing ------------------------------------------------------------------------------- */
 

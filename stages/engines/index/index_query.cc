@@ -334,6 +334,18 @@ void ask(struct index_reader *reader, const struct index_query &query,
                 t.weight = found.size() > 0 ? found.get_termweight(t.term) : 0;
 }
 
+/* By words and by meaning; the words of the result are those of the question, for its snippets. */
+void ask_both(struct index_reader *reader, const struct index_query &query,
+                struct index_result *result) {
+        struct index_query wide = query;
+        wide.k = std::max(query.k, FUSED_HITS);
+        ask(reader, wide, result);
+        const auto allowed = [&](Xapian::Query part) { return within(*reader, part, query.scope); };
+        fuse_meaning(*reader, wide, allowed, &result->bytes, &result->hits);
+        if (result->hits.size() > query.k)
+                result->hits.resize(query.k);
+}
+
 /* Which terms of the result's query a piece of a hit's text has. */
 struct snippet_context {
         const struct index_result *result;
@@ -367,7 +379,12 @@ int index_reader_query(struct index_reader *reader, const struct index_query *qu
                 return -EINVAL;
         return guard(err, [&] {
                 auto result = std::make_unique<index_result>();
-                reader->with_snapshot([&] { ask(reader, *query, result.get()); });
+                reader->with_snapshot([&] {
+                        if (query->meaning)
+                                ask_both(reader, *query, result.get());
+                        else
+                                ask(reader, *query, result.get());
+                });
                 result->language = reader->language;
                 *ret_result = result.release();
         });
@@ -384,6 +401,22 @@ size_t index_result_n(const struct index_result *result) {
 
 const struct index_hit *index_result_hit(const struct index_result *result, size_t i) {
         return &result->hits[i];
+}
+
+int index_result_arrange(struct index_result *result, const size_t *order, const double *scores) {
+        return guard(nullptr, [&] {
+                std::vector<struct index_hit> hits;
+                for (size_t i = 0; i < result->hits.size(); i++) {
+                        hits.push_back(result->hits[order[i]]);
+                        hits.back().score = scores[i];
+                }
+                result->hits = hits;
+        });
+}
+
+void index_result_cut(struct index_result *result, size_t n) {
+        if (result->hits.size() > n)
+                result->hits.erase(result->hits.begin() + static_cast<long>(n), result->hits.end());
 }
 
 int index_result_snippet(const struct index_result *result, size_t i, size_t max_bytes,

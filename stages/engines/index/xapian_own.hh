@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,9 @@ struct weighed_term {
                         */
 };
 
+/* How deep the two lists go that are joined. */
+inline const uint32_t FUSED_HITS = 100;
+
 } // namespace index_own
 
 struct index_reader {
@@ -128,3 +132,13 @@ template <typename F> void index_reader::with_snapshot(F &&body) {
         }
         throw index_own::failure{INDEX_E_ENGINE, "the index changes faster than it can be read"};
 }
+
+namespace index_own {
+
+/* Joins the hits found by words with the passages that are near by meaning: index_passages.cc.
+ * allowed: narrows a query to the documents asked for. */
+void fuse_meaning(const struct index_reader &reader, const struct index_query &query,
+                const std::function<Xapian::Query(Xapian::Query)> &allowed,
+                std::deque<std::string> *bytes, std::vector<struct index_hit> *hits);
+
+} // namespace index_own
