@@ -49,6 +49,15 @@
         C(queries, "index queries run")                                                            \
         C(query_timeouts, "index queries that missed their deadline")                              \
         C(query_errors, "index queries that failed")                                               \
+        C(embeddings_ok, "questions that rag.embeddings made a vector of")                         \
+        C(embeddings_timeout, "questions that it was too slow for")                                \
+        C(embeddings_error, "questions that it failed")                                            \
+        C(embeddings_unfit, "questions without vectors in the index that would do")                \
+        C(embeddings_skipped, "questions not put to it because it had failed lately")              \
+        C(rerank_ok, "results that rag.rerank put into order")                                     \
+        C(rerank_timeout, "results that it was too slow for")                                      \
+        C(rerank_error, "results that it failed")                                                  \
+        C(rerank_skipped, "results not put to it because it had failed lately")                    \
         C(upstream_ok, "backend requests that ended well")                                         \
         C(upstream_error, "backend requests that failed")                                          \
         C(upstream_timeout, "backend requests that timed out")                                     \

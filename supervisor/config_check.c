@@ -385,7 +385,7 @@ static int check_files(const struct check *check) {
 
 static int check_available(const struct check *check) {
         static const char *const later[] = {
-                "auth.keys_file", "sessions.history_turns", "rag.embeddings", "rag.rerank", "rag.watch",
+                "auth.keys_file", "sessions.history_turns", "rag.watch",
                 "assemble.few_shot", "inference.cache.enabled",
                 "post.redact.entities", "post.redact.input", "post.redact.restore", "post.safety.mode",
                 "post.format", "telemetry.otlp",

@@ -91,15 +91,24 @@ static void grant_names(struct landlock_grant *grant) {
                 grant_path(grant, folders[i], false);
 }
 
+/* The port, and what finding a host by its name takes. */
+static void grant_url(const char *url, struct landlock_grant *grant) {
+        if (grant->n_ports == 0) {
+                grant_port(grant, DNS_PORT);
+                grant_names(grant);
+        }
+        grant_port(grant, url_port(url));
+}
+
+static bool asks_services(const struct settings *s) {
+        return s->rag.embeddings || s->rag.rerank;
+}
+
 static bool grant_backends(const struct settings *s, struct landlock_grant *grant) {
         for (uint32_t i = 0; i < s->inference.workers.n; i++)
                 if (s->inference.workers.v[i].base_url)
-                        grant_port(grant, url_port(s->inference.workers.v[i].base_url));
-        if (grant->n_ports == 0)
-                return false;
-        grant_port(grant, DNS_PORT);
-        grant_names(grant);
-        return true;
+                        grant_url(s->inference.workers.v[i].base_url, grant);
+        return grant->n_ports > 0;
 }
 
 static bool is_path(const char *setting) {
@@ -134,6 +143,15 @@ static bool grant_place(enum sandbox_place place, const struct settings *s,
                 if (!is_path(s->rag.index))
                         return false;
                 grant_path(grant, s->rag.index, false);
+                return true;
+        case PLACE_RETRIEVAL:
+                if (!is_path(s->rag.index))
+                        return false;
+                grant_path(grant, s->rag.index, false);
+                if (s->rag.embeddings)
+                        grant_url(s->rag.embeddings->url, grant);
+                if (s->rag.rerank)
+                        grant_url(s->rag.rerank->url, grant);
                 return true;
         case PLACE_BACKENDS:
                 return grant_backends(s, grant);
@@ -183,6 +201,10 @@ int sandbox_enter(struct worker *w) {
         struct landlock_grant grant = {.n_paths = 0};
         char folder[PATH_MAX];
 
+        if (w->ops->role == ROLE_RAG && asks_services(w->settings)) {
+                row = &sandbox_retrieval;
+                filter = &sandbox_filter_retrieval;
+        }
         if (!grant_place(row->place, w->settings, folder, &grant)) {
                 row = &sandbox_bare;
                 filter = &sandbox_filter_bare;

@@ -4,6 +4,9 @@
 
 const struct sandbox_row sandbox_bare = {.place = PLACE_NONE};
 
+const struct sandbox_row sandbox_retrieval = {
+                .may = MAY_THREAD | MAY_READ | MAY_CONNECT, .place = PLACE_RETRIEVAL};
+
 const struct sandbox_row sandbox_rows[ROLES_N] = {
                 [ROLE_RAG] = {.may = MAY_THREAD | MAY_READ, .place = PLACE_INDEX},
                 [ROLE_ASSEMBLE] = {.place = PLACE_NONE},

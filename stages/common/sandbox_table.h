@@ -49,6 +49,7 @@ enum sandbox_place {
         PLACE_NONE,     /* none; the row always holds */
         PLACE_INDEX,    /* rag.index, read */
         PLACE_BACKENDS, /* what resolver and TLS read; TCP to the ports of the backends */
+        PLACE_RETRIEVAL, /* PLACE_INDEX and PLACE_BACKENDS, of rag.embeddings and rag.rerank */
         PLACE_DATABASE, /* the folder of stream.database, read and written */
 };
 
@@ -64,6 +65,8 @@ struct sandbox_row {
 extern const struct sandbox_row sandbox_rows[ROLES_N];
 /* The row of a role whose settings name nothing. */
 extern const struct sandbox_row sandbox_bare;
+/* That of rag where it asks services. */
+extern const struct sandbox_row sandbox_retrieval;
 
 /* All MAY_* bits of a row. */
 static inline uint32_t sandbox_may(const struct sandbox_row *row) {
@@ -80,3 +83,4 @@ static inline uint32_t sandbox_may(const struct sandbox_row *row) {
 /* Made by sandbox_compile.c: by role, and the bare one. */
 extern const struct sock_fprog sandbox_filters[ROLES_N];
 extern const struct sock_fprog sandbox_filter_bare;
+extern const struct sock_fprog sandbox_filter_retrieval;

@@ -306,6 +306,7 @@ static bool on_done(struct worker *w, struct retrieve_job *job) {
         uint32_t slot = job->slot;
         bool answered;
 
+        retrieve_count(rag->retrieve, job, w->counters);
         if (job->abandoned) {
                 retrieve_release(rag->retrieve, job);
                 return true;

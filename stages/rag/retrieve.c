@@ -24,6 +24,7 @@ struct retrieve {
         struct retrieve_job *jobs;
         char *path;
         struct question_limits limits;
+        struct services *services; /* NULL: none */
         int bell;
         int folder_fd; /* what was there at the start, held so that its number names no other */
         struct stat folder;
@@ -40,25 +41,19 @@ static struct retrieve_job *first_of(struct job_list *list) {
         return job;
 }
 
-static void run(struct retrieve *r, struct index_reader **reader, struct retrieve_job *job) {
+static void run(struct retrieve *r, struct hybrid *hybrid, struct retrieve_job *job) {
         struct question_view view;
 
         question_view(&job->question, &r->limits, &view);
         view.query.k = job->k;
         view.query.deadline_ns = job->deadline_ns;
-        job->status = 0;
-        if (!*reader)
-                job->status = index_reader_open(r->path, &job->error, reader);
-        if (!job->status)
-                job->status = index_reader_query(*reader, &view.query, &job->error, &job->result);
-        if (job->status && job->status != INDEX_E_DEADLINE)
-                *reader = index_reader_free(
-                                *reader); /* it may be another index by now: open anew */
+        job->status = hybrid_run(hybrid, &view.query, &job->error, &job->result);
 }
 
 static void *thread_main(void *arg) {
         struct retrieve *r = arg;
-        struct index_reader *reader = NULL;
+        struct services_thread asking = {.services = r->services};
+        struct hybrid *hybrid = services_hybrid(&asking, r->path);
         uint32_t self;
 
         pthread_mutex_lock(&r->lock);
@@ -71,7 +66,11 @@ static void *thread_main(void *arg) {
                         pthread_cond_wait(&r->work, &r->lock);
                 pthread_mutex_unlock(&r->lock);
                 slab_aside(r->slab, self, job->req_id);
-                run(r, &reader, job);
+                services_begin(&asking, &job->said);
+                if (hybrid)
+                        run(r, hybrid, job);
+                else
+                        job->status = -ENOMEM;
                 slab_aside(r->slab, self, 0);
                 pthread_mutex_lock(&r->lock);
                 STAILQ_INSERT_TAIL(&r->done, job, next);
@@ -110,7 +109,8 @@ int retrieve_new(struct retrieve **ret, const char *index_path, const struct set
                 return -ENOMEM;
         r->jobs = calloc(n_jobs, sizeof(*r->jobs));
         r->path = strdup(index_path);
-        if (!r->jobs || !r->path || question_limits_init(&r->limits, settings) < 0) {
+        if (!r->jobs || !r->path || question_limits_init(&r->limits, settings) < 0 ||
+                        services_new(&r->services, settings) < 0) {
                 free(r->jobs);
                 free(r->path);
                 free(r);
@@ -127,6 +127,11 @@ int retrieve_new(struct retrieve **ret, const char *index_path, const struct set
         folder_hold(r);
         *ret = r;
         return 0;
+}
+
+void retrieve_count(struct retrieve *r, const struct retrieve_job *job,
+                struct counters_shm *counters) {
+        services_count(r->services, &job->said, counters);
 }
 
 bool retrieve_available(struct retrieve *r, uint64_t now_ns) {

@@ -19,6 +19,7 @@
 
 #include "shm/slab.h"
 #include "stages/rag/question.h"
+#include "stages/rag/services.h"
 
 #define RETRIEVE_THREADS SLAB_ASIDE
 
@@ -37,6 +38,7 @@ struct retrieve_job {
         int status;
         struct index_error error;
         struct index_result *result;
+        struct services_said said;
         STAILQ_ENTRY(retrieve_job) next;
 };
 
@@ -55,4 +57,7 @@ struct retrieve_job *retrieve_take(struct retrieve *r);
 void retrieve_submit(struct retrieve *r, struct retrieve_job *job);
 /* A finished job, or NULL. */
 struct retrieve_job *retrieve_done(struct retrieve *r);
+/* What came of asking the services, once for each job that is done. */
+void retrieve_count(struct retrieve *r, const struct retrieve_job *job,
+                struct counters_shm *counters);
 void retrieve_release(struct retrieve *r, struct retrieve_job *job);

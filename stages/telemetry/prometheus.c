@@ -61,6 +61,17 @@ static const struct sample queries[] = {
                 {"outcome=\"timeout\"", COUNTER_query_timeouts},
                 {"outcome=\"error\"", COUNTER_query_errors},
 };
+static const struct sample services[] = {
+                {"service=\"embeddings\",outcome=\"ok\"", COUNTER_embeddings_ok},
+                {"service=\"embeddings\",outcome=\"timeout\"", COUNTER_embeddings_timeout},
+                {"service=\"embeddings\",outcome=\"error\"", COUNTER_embeddings_error},
+                {"service=\"embeddings\",outcome=\"unfit\"", COUNTER_embeddings_unfit},
+                {"service=\"embeddings\",outcome=\"skipped\"", COUNTER_embeddings_skipped},
+                {"service=\"rerank\",outcome=\"ok\"", COUNTER_rerank_ok},
+                {"service=\"rerank\",outcome=\"timeout\"", COUNTER_rerank_timeout},
+                {"service=\"rerank\",outcome=\"error\"", COUNTER_rerank_error},
+                {"service=\"rerank\",outcome=\"skipped\"", COUNTER_rerank_skipped},
+};
 static const struct sample upstreams[] = {
                 {"worker=\"all\",outcome=\"ok\"", COUNTER_upstream_ok},
                 {"worker=\"all\",outcome=\"error\"", COUNTER_upstream_error},
@@ -163,6 +174,10 @@ static const struct family families[] = {
                                 .help = "Queries of the document index."},
                 {"millrace_query_failures", TYPE_COUNTER, SHAPE_CASES, ROLE_RAG, 0,
                                 SAMPLES(queries), .help = "Queries that gave no documents."},
+                {"millrace_retrieval_services", TYPE_COUNTER, SHAPE_CASES, ROLE_RAG, 0,
+                                SAMPLES(services),
+                                .help = "Questions to rag.embeddings and rag.rerank; all but ok "
+                                        "were done without."},
                 {"millrace_tokens", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0, SAMPLES(tokens),
                                 .help = "Tokens, as the backend or the estimate counts them."},
                 {"millrace_upstream_requests", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0,

@@ -770,6 +770,29 @@ START_TEST(inference_finds_its_backends_by_name) {
 }
 END_TEST
 
+static void ask_a_service(enum mr_role role) {
+        if (enter(role) != 0 || connect_to_a_backend() < 0 || read_the_index() < 0 ||
+                        start_a_thread() < 0)
+                report("rag and its service: %s\n", strerror(errno));
+        if (scene.landlock >= 4 && !is_refusal(connect_elsewhere()))
+                report("%s", "rag connects to a port that is no service's\n");
+        if (!is_refusal(make_its_log()))
+                report("%s", "rag writes\n");
+        find_a_backend(role);
+}
+
+START_TEST(rag_reaches_the_services_that_it_is_given_and_nothing_else) {
+        struct settings_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+        char url[64];
+
+        ck_assert_int_eq(settings_shape_default(&settings_endpoint_shape, endpoint), 0);
+        snprintf(url, sizeof(url), "http://localhost:%u/v1", scene.backend_port);
+        text_set(&endpoint->url, url);
+        scene.settings->rag.embeddings = endpoint;
+        ck_assert_int_eq(run(ROLE_RAG, false, ask_a_service), 0);
+}
+END_TEST
+
 /* ---- kernels that lack something ---- */
 
 /* From here on this process meets a kernel without that call. */
@@ -851,6 +874,7 @@ int main(void) {
                 tcase_add_test(tcase, what_a_role_must_not_is_refused_and_what_it_may_is_not);
                 tcase_add_test(tcase, a_call_that_is_not_in_the_table_is_refused_and_the_caller_goes_on);
                 tcase_add_test(tcase, nobody_connects_to_a_port_that_is_no_backends);
+                tcase_add_test(tcase, rag_reaches_the_services_that_it_is_given_and_nothing_else);
                 tcase_add_test(tcase, without_index_database_and_backend_their_roles_have_no_rights);
                 tcase_add_test(tcase, without_landlock_the_filter_still_holds);
                 tcase_add_test(tcase, without_seccomp_no_worker_runs);

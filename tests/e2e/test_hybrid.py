@@ -149,10 +149,10 @@ def test_filters_hold_for_what_meaning_finds(place):
     got = place.run("search", "--json", "-k", "100", "--filter", "year=7", "vessel")
     hits = {h["id"] for h in json.loads(got.stdout)["hits"]}
     assert hits == {f"x{i}" for i in range(7, 1500, 50)}
-    place.write([{"id": "hers", "text": "Ship, ship, ship."}])
+    place.write([{"id": "hers", "text": "King, king, king."}])
     place.run("add", "--tenant", "alice", place.path / "rows.jsonl")
     for tenant, finds in (("alice", True), ("bob", False)):
-        got = place.run("search", "--json", "--tenant", tenant, "-k", "1000", "vessel")
+        got = place.run("search", "--json", "--tenant", tenant, "monarch")
         assert ("hers" in [h["id"] for h in json.loads(got.stdout)["hits"]]) == finds
 
 
@@ -166,3 +166,59 @@ def test_the_second_look_orders_what_was_found(place, remote):
     remote.mode = "hang"
     got = place.run("search", "--json", "oven")
     assert "done without rag.rerank" in got.stderr and len(json.loads(got.stdout)["hits"]) == 5
+
+
+# ---- the stage -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def served(place, daemon, remote):
+    """A daemon over the rows; ask(question) gives the documents it found, in their order."""
+    place.add()
+
+    def start(**rag):
+        settings = {"rag": {"index": str(place.index), "timeout_ms": 20000,
+                            "embeddings": {"url": remote.url, "model": "notions", "timeout_ms": 2000}, **rag}, "lanes": 1}
+        d = daemon(settings)
+        client = d.client()
+        numbers = iter(range(1000))
+
+        def ask(question):
+            done = client.submit(f"q{next(numbers)}", prompt=question)[-1]
+            assert done["ev"] == "done", done
+            return [source["id"] for source in done["sources"]]
+
+        d.ask = ask
+        return d
+    return start
+
+
+def test_the_stage_finds_by_meaning_in_its_sandbox(served, remote):
+    d = served()
+    assert d.ask("automobile")[0] == "drive"
+    assert d.ask("Who is the king?")[0] == "rule"
+    assert "service_failed" not in d.log() and d.place("rag")["restarts"] == 0
+
+
+@pytest.mark.parametrize("mode", ["error", "garbage", "hang"])
+def test_the_stage_goes_by_words_without_its_service_and_leaves_it_alone(served, remote, mode):
+    d = served(embeddings={"url": remote.url, "model": "notions", "timeout_ms": 200})
+    remote.mode = mode
+    for _ in range(8):
+        assert "sail" in d.ask("harbour")
+    assert len(remote.calls) == 1 + 5, "the breaker opens after five"
+    lines = [line for line in d.log().splitlines() if "service_failed" in line]
+    assert len(lines) == 1 and "service=embeddings" in lines[0]
+
+
+def test_the_stage_says_that_its_vectors_are_of_another_model(served, remote):
+    d = served(embeddings={"url": remote.url, "model": "other"})
+    for _ in range(3):
+        assert "sail" in d.ask("harbour")
+    assert d.log().count("service_failed") == 1 and "remove millrace.vectors" in d.log()
+
+
+def test_the_stage_lets_the_second_service_order(served, place, remote):
+    place.write([{"id": f"r{i}", "text": "oven " * (i + 1) + "word " * 40} for i in range(5)])
+    place.add()
+    d = served(rerank={"url": remote.url})
+    assert d.ask("oven")[0] == "r4" and remote.calls[-1] == "/v1/rerank"
