@@ -25,6 +25,7 @@ int cmd_reload(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
 int cmd_index(int argc, char **argv);
+int cmd_redact(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_render(int argc, char **argv);

@@ -37,6 +37,7 @@ static const struct command {
                 {"index", cmd_index, NULL, "the document index"},
                 {"render", cmd_render, NULL, "a template, rendered with data"},
                 {"count", cmd_count, NULL, "how many tokens a text is"},
+                {"redact", cmd_redact, NULL, "finds and replaces personal data in a text"},
                 {"config", cmd_config, NULL, "the settings"},
                 {"check", cmd_check, NULL, "validates a file and looks at the machine"},
 };

@@ -387,7 +387,8 @@ static int check_available(const struct check *check) {
         static const char *const later[] = {
                 "auth.keys_file", "sessions.history_turns", "rag.watch",
                 "assemble.few_shot", "inference.cache.enabled",
-                "post.redact.entities", "post.redact.input", "post.redact.restore", "post.safety.mode",
+                "post.redact.entities", "post.redact.input", "post.redact.restore", "post.redact.rules",
+                "post.safety.mode",
                 "post.format", "telemetry.otlp",
         };
         struct settings *plain;

@@ -40,7 +40,7 @@ static const char *form_expected(enum settings_form form) {
         case SETTINGS_ENV:
                 return "the name of an environment variable";
         case SETTINGS_ENTITY:
-                return "the name of an entity, like EMAIL_ADDRESS, or all";
+                return "the name of an entity, like EMAIL_ADDRESS, or core or all";
         case SETTINGS_PAIR:
                 return "KEY=VALUE";
         }
@@ -196,7 +196,8 @@ static bool form_holds(enum settings_form form, const char *text) {
                 return !isdigit((unsigned char)*text) && *text != '-' && !strpbrk(text, "-.") &&
                        text[strspn(text, NAME_BYTES)] == '\0';
         case SETTINGS_ENTITY:
-                return strcmp(text, "all") == 0 || text[strspn(text, CAPITAL_BYTES)] == '\0';
+                return strcmp(text, "all") == 0 || strcmp(text, "core") == 0 ||
+                       text[strspn(text, CAPITAL_BYTES)] == '\0';
         }
         return false;
 }

@@ -114,7 +114,7 @@ enum settings_form {
         SETTINGS_LISTEN_NONE, /* the same, or none */
         SETTINGS_CIDR,        /* ADDRESS or ADDRESS/BITS */
         SETTINGS_ENV,         /* the name of an environment variable */
-        SETTINGS_ENTITY,      /* the name of an entity: capitals, digits and _; or all */
+        SETTINGS_ENTITY,      /* the name of an entity: capitals, digits and _; or core, or all */
         SETTINGS_PAIR,        /* KEY=VALUE */
 };
 

@@ -15,7 +15,8 @@ import pytest
 
 from conftest import DEADLINE, ECHO, MILLRACE, Daemon, echo, shm_objects, text_of, wait_for
 
-COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "count", "config", "check"]
+COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "count", "redact", "config",
+            "check"]
 ASKS_DAEMON = [["submit", "x"], ["result", "x"], ["cancel", "x"], ["status"], ["restart", "rag"], ["reload"], ["drain"]]
 
 
@@ -99,6 +100,8 @@ def test_an_unknown_option_is_usage_and_names_it(cli, command):
     ["index", "add", "--collection", "a", "--collection", "b", "x"], ["index", "list", "--tenant", "t" * 257],
     ["index", "search", *["--filter=a=b"] * 17, "x"], ["index", "search", *["--collection=a"] * 17, "x"],
     ["count", "x"], ["count", "--lines", "--jsonl"], ["count", "--model"],
+    ["redact", "x"], ["redact", "--lines", "--jsonl"], ["redact", "--entities", "EMAIL"], ["redact", "--entities", ""],
+    ["redact", "--min-score", "2"], ["redact", "--action", "hide"], ["redact", "--stream", "0"], ["redact", "--rules", "none"],
 ])
 def test_wrong_use_exits_2_and_says_so_on_stderr_alone(cli, arguments):
     result = cli(*arguments, env={"MILLRACE_SOCKET": "/nonexistent/m.sock"})

@@ -75,6 +75,23 @@ struct redact *redact_free(struct redact *r);
 const char *redact_name(const struct redact *r, uint32_t entity);
 uint32_t redact_entities(const struct redact *r); /* how many there are, found or not */
 
+/* The same as an operator writes it: names of actions, a file, a variable of the environment. */
+struct redact_config {
+        const char *const *entities;
+        uint32_t n_entities;
+        double min_score;
+        enum redact_action action;
+        const char *const *actions; /* ENTITY=ACTION */
+        uint32_t n_actions;
+        bool numbered;
+        const char *rules;   /* path of a file; NULL: none */
+        const char *key_env; /* the variable that holds the key of hashes; NULL: none */
+};
+/* REDACT_E_RULES also when something is hashed and there is no key. */
+int redact_load(const struct redact_config *config, struct redact **ret, struct redact_why *why);
+/* False: there is no action of that name. */
+bool redact_action_find(const char *name, size_t n, enum redact_action *ret);
+
 /* What a built-in entity is, in the order of entities.def; NULL beyond the last. */
 struct redact_entity_row {
         const char *name;

@@ -1,0 +1,145 @@
+"""`millrace redact`: the engine of the post stage over standard input, whole and in pieces."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from conftest import DEADLINE, MILLRACE, ROOT
+
+TEXT = "Mail jürgen@example.com, card 4012-8888-8888-1881.\n\nssn 536-90-4399 from 10.0.0.1"
+
+
+def redact(*arguments, text=TEXT, code=0, env=None):
+    result = subprocess.run([MILLRACE, "redact", *map(str, arguments)], input=text.encode(), capture_output=True,
+                            timeout=DEADLINE * 2, env={**os.environ, **(env or {})})
+    assert result.returncode == code, result.stderr
+    return result.stdout.decode()
+
+
+def answers(*arguments, **options):
+    return [json.loads(line) for line in redact("--json", *arguments, **options).splitlines()]
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+def test_a_row_that_is_none_is_named_and_what_came_before_is_answered():
+    rows = '{"text":"a@example.com"}\n{"txt":"x"}\n'
+    assert redact("--jsonl", text=rows, code=1) == '{"text":"<EMAIL_ADDRESS>"}\n'
+    redact("--jsonl", text="no row\n", code=1)
+
+
+def test_rules_that_are_wrong_are_named_with_file_and_line(tmp_path):
+    rules = tmp_path / "own.rules"
+    rules.write_text("word NAME Ada\npattern BAD 0.5 (a+)+$b\n")
+    result = subprocess.run([MILLRACE, "redact", "--rules", rules], input=b"x", capture_output=True)
+    assert result.returncode == 2 and f"{rules}:2: the pattern needs too many steps" in result.stderr.decode()
+
+
+def test_a_configuration_that_is_wrong_is_exit_2(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("post: { redact: { action: hide } }\n")
+    redact("-c", path, code=2)
+    path.write_text("post: { redact: { entities: [all], action: hash } }\n")
+    redact("-c", path, code=0)
+    path.write_text("post: { redact: { entities: [all], action: hash, key_env: NOT_SET_ANYWHERE } }\n")
+    redact("-c", path, code=2)
+
+
+# ---- one text ------------------------------------------------------------------------------------
+
+def test_text_goes_through_with_entities_in_their_places():
+    assert redact() == "Mail <EMAIL_ADDRESS>, card <CREDIT_CARD>.\n\nssn <US_SSN> from <IP_ADDRESS>"
+    assert redact("--entities", "US_SSN,IP_ADDRESS") == TEXT.replace("536-90-4399", "<US_SSN>").replace("10.0.0.1", "<IP_ADDRESS>")
+    assert redact("--min-score", "0.9", "--entities", "IP_ADDRESS") == TEXT
+    assert redact(text="") == ""
+
+
+def test_entities_have_byte_offsets_into_the_input():
+    answer, = answers()
+    assert set(answer) == {"text", "entities"}
+    for e in answer["entities"]:
+        assert set(e) == {"type", "start", "end", "score", "text_in"}
+        assert TEXT.encode()[e["start"]:e["end"]].decode() == e["text_in"]
+    ends = [0] + [e["end"] for e in answer["entities"]]
+    assert all(e["start"] >= end for e, end in zip(answer["entities"], ends))
+    assert [e["type"] for e in answer["entities"]] == ["EMAIL_ADDRESS", "CREDIT_CARD", "US_SSN", "IP_ADDRESS"]
+
+
+def test_each_action():
+    one = "a@b.com 10.0.0.1 a@b.com"
+    assert redact("--action", "mask", text=one) == "*@*.*** **.*.*.* *@*.***"
+    assert redact("--action", "drop", text=one) == "  "
+    assert redact("--numbered", text=one) == "<EMAIL_ADDRESS_1> <IP_ADDRESS_1> <EMAIL_ADDRESS_1>"
+    assert redact("--action", "block", text=one, code=1) == "<EMAIL_ADDRESS>"
+    keyed = [redact("--action", "hash", text=one, env={"MILLRACE_REDACT_KEY": key}) for key in ("k", "k", "other")]
+    assert keyed[0] == keyed[1] != keyed[2]
+    first, _, last = re.findall(r"<\w+:[0-9a-f]{16}>", keyed[0])
+    assert first == last
+
+
+def test_bytes_that_are_no_utf8_go_through_as_they_are():
+    raw = b"\xff\xfe a@example.com \x80"
+    result = subprocess.run([MILLRACE, "redact"], input=raw, capture_output=True)
+    assert result.stdout == raw.replace(b"a@example.com", b"<EMAIL_ADDRESS>")
+    result = subprocess.run([MILLRACE, "redact", "--json"], input=raw, capture_output=True)
+    entity, = json.loads(result.stdout)["entities"]
+    assert raw[entity["start"]:entity["end"]] == b"a@example.com"
+
+
+# ---- many texts ----------------------------------------------------------------------------------
+
+def test_lines_are_texts_of_their_own_and_empty_ones_are_answered():
+    assert redact("--lines", text="a@b.com\n\nssn\n536904399\n") == "<EMAIL_ADDRESS>\n\nssn\n536904399\n"
+    assert redact("--lines", text="x\r\nlast") == "x\r\nlast"
+    assert [a["text"] for a in answers("--lines", text="\n\nx\n")] == ["", "", "x"]
+    assert answers("--lines", text="") == []
+
+
+def test_rows_are_texts_of_their_own():
+    texts = ["a@b.com\nIP 10.0.0.1", "", "\x01 ü"]
+    rows = "".join(json.dumps({"id": n, "text": t}) + "\n" for n, t in enumerate(texts))
+    assert [a["text"] for a in answers("--jsonl", text=rows)] == ["<EMAIL_ADDRESS>\nIP <IP_ADDRESS>", "", "\x01 ü"]
+
+
+def test_a_configuration_says_what_is_done_and_options_win(tmp_path):
+    rules = tmp_path / "own.rules"
+    rules.write_text("word PROJECT Bluebird\nallow root@example.com\n")
+    path = tmp_path / "c.yaml"
+    path.write_text(f"post: {{ redact: {{ entities: [EMAIL_ADDRESS], rules: {rules}, actions: [PROJECT=drop], numbered: true }} }}\n")
+    text = "bluebird root@example.com a@b.com 10.0.0.1"
+    assert redact("-c", path, text=text) == " root@example.com <EMAIL_ADDRESS_1> 10.0.0.1"
+    assert redact("-c", path, "--entities", "IP_ADDRESS", "--action", "mask", text=text) == " root@example.com a@b.com **.*.*.*"
+
+
+# ---- streams -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 64])
+def test_a_stream_gives_what_the_whole_gives(step):
+    for mode in ((), ("--lines",), ("--json",), ("--numbered",), ("--lines", "--json")):
+        assert redact("--stream", step, *mode) == redact(*mode)
+    rows = json.dumps({"text": TEXT}) + "\n"
+    assert redact("--stream", step, "--jsonl", text=rows) == redact("--jsonl", text=rows)
+
+
+def test_settled_text_is_written_before_more_is_read():
+    p = subprocess.Popen([MILLRACE, "redact", "--stream", "64"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        p.stdin.write(b"write to jane.doe")
+        p.stdin.flush()
+        assert os.read(p.stdout.fileno(), 100) == b"write to "
+        p.stdin.write(b"@example.com, she")
+        p.stdin.flush()
+        assert os.read(p.stdout.fileno(), 100) == b"<EMAIL_ADDRESS>, "
+        out, _ = p.communicate(timeout=DEADLINE)
+        assert out == b"she" and p.returncode == 0
+    finally:
+        p.kill()
+
+
+# ---- documents -----------------------------------------------------------------------------------
+
+def test_the_page_has_the_table_that_the_command_prints():
+    assert redact("--list") in (ROOT / "docs" / "redaction.md").read_text(), "write it anew: millrace redact --list"
