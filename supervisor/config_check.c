@@ -8,6 +8,7 @@
 
 #include "shm/log.h"
 #include "stages/engines/mustache/folder.h"
+#include "stages/engines/redact/redact.h"
 #include "supervisor/address.h"
 #include "supervisor/config_tree.h"
 
@@ -381,13 +382,33 @@ static int check_files(const struct check *check) {
         return check_templates(check);
 }
 
+/* The rules are compiled as post will compile them. */
+static int check_redaction(const struct check *check) {
+        const struct redact_config config = {
+                .entities = (const char *const *)check->s->post.redact.entities.v,
+                .n_entities = check->s->post.redact.entities.n,
+                .min_score = check->s->post.redact.min_score,
+                .action = (enum redact_action)check->s->post.redact.action,
+                .actions = (const char *const *)check->s->post.redact.actions.v,
+                .n_actions = check->s->post.redact.actions.n,
+                .rules = check->s->post.redact.rules,
+                .key_env = check->s->post.redact.key_env,
+        };
+        struct redact *engine = NULL;
+        struct redact_why why = {""};
+        int r = redact_load(&config, &engine, &why);
+
+        redact_free(engine);
+        return r == REDACT_E_RULES ? REFUSE(check, "post.redact", NULL, "%s", why.text) : r;
+}
+
 /* ---- what this version does not do yet: refused, not ignored ------------------------------- */
 
 static int check_available(const struct check *check) {
         static const char *const later[] = {
                 "auth.keys_file", "sessions.history_turns", "rag.watch",
                 "assemble.few_shot", "inference.cache.enabled",
-                "post.redact.entities", "post.redact.input", "post.redact.restore", "post.redact.rules",
+                "post.redact.input", "post.redact.restore",
                 "post.safety.mode",
                 "post.format", "telemetry.otlp",
         };
@@ -419,7 +440,7 @@ int config_check_whole(const struct settings *s, const struct config_node *root,
                        struct config_error *err) {
         static int (*const steps[])(const struct check *) = {
                 check_workers, check_models, check_addresses, check_sums,
-                check_files,   check_packed,
+                check_files,   check_redaction, check_packed,
         };
         const struct check check = {.s = s, .root = root, .err = err};
         int r;

@@ -121,6 +121,8 @@ static int env_add_keys(
                         r = env_add(env, n, s->inference.workers.v[i].api_key_env);
         if (role == ROLE_RAG && s->rag.embeddings)
                 r = env_add(env, n, s->rag.embeddings->api_key_env);
+        if (role == ROLE_POST)
+                r = env_add(env, n, s->post.redact.key_env);
         if (r == 0 && role == ROLE_RAG && s->rag.rerank)
                 r = env_add(env, n, s->rag.rerank->api_key_env);
         return r;

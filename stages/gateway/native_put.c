@@ -170,6 +170,10 @@ static void put_done(struct pack_buf *w, const struct record *r) {
         put_usage(w, r);
         put_sources(w, r);
         put_timing(w, r);
+        if (r->has & HAS(redactions)) {
+                put_name(w, "redactions");
+                msgpack_pack_object(&w->pk, *r->redactions);
+        }
         put_extra(w, r);
 }
 
@@ -210,7 +214,8 @@ void native_put_event(struct pack_buf *w, struct mr_view id, const struct log_ev
         if (head->type == RECORD_DELTA)
                 native_put_begin(w, "delta", id, 1 + delta_members(record));
         else if (head->type == RECORD_DONE)
-                native_put_begin(w, "done", id, 1 + 4 + ((record->has & HAS(extra)) != 0));
+                native_put_begin(w, "done", id, 1 + 4 + ((record->has & HAS(extra)) != 0) +
+                                                          ((record->has & HAS(redactions)) != 0));
         else
                 native_put_begin(w, "error", id, 1 + ERROR_MEMBERS);
         put_number(w, "seq", head->seq);

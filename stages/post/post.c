@@ -7,44 +7,15 @@
  * Errors  a record that is none: shared memory is inconsistent, the worker gives up
  * Limits  POST_OUTPUTS outputs for one input; TURN_RECORDS inputs a turn
  *
- * A delta goes on with whole UTF-8 characters only; a DONE first settles what waited, and says which
- * sources the answer cited.
+ * A delta goes on with whole UTF-8 characters only, and redacted where that is configured; a DONE first
+ * settles what waited, and says which sources the answer cited and what was redacted.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "stages/common/poison.h"
-#include "stages/common/stage.h"
-#include "stages/post/citations.h"
-#include "stages/post/hold.h"
-
-#define POST_OUTPUTS (HOLD_STREAMS + 1u)
-#define POST_PIECE 65536u /* a delta that grew is cut into pieces of this size */
-
-/* What a request's version remembers. */
-struct post_state {
-        struct hold hold;
-        struct citations citations;
-};
-static_assert(sizeof(struct post_state) <= SLAB_STATE_BYTES, "must fit a slab version");
-
-struct post_input {
-        uint64_t seq;
-        uint32_t slot; /* SLAB_NONE: nothing was kept for it */
-};
-
-struct post {
-        struct slab slab;
-        struct ring_rx *rx;
-        struct ring_tx *tx;
-        struct worker_out *out;
-        struct worker_out *cancels; /* to inference; NULL: no such ring */
-        struct post_input batch[TURN_RECORDS];
-        uint32_t n_batch;
-        char *text; /* a delta as it goes on */
-        uint64_t turn_ns;
-};
+#include "stages/post/post_own.h"
 
 static enum hold_kind kind_of(const struct record *record) {
         if (!(record->has & HAS(delta_kind)))
@@ -87,7 +58,7 @@ static void emit_same(struct worker *w, const struct ring_msg *msg, struct slab_
         output_end(w->stage, msg, next, msg->type, msg->flags, msg->len);
 }
 
-static void emit_record(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+void post_emit(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 const struct record *record, uint16_t type, uint8_t flags) {
         uint32_t bound = record_size_bound(record), len = 0;
         uint8_t *to = output_begin(w, bound);
@@ -110,33 +81,55 @@ static uint32_t piece_end(const char *text, uint32_t from, uint32_t n) {
         return end;
 }
 
+void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, const char *text, uint32_t n) {
+        for (uint32_t from = 0; from < n || (from == 0 && record->has & POST_ONCE);) {
+                uint32_t end = piece_end(text, from, n);
+                record->text = (struct mr_view){text + from, end - from};
+                post_emit(w, msg, next, record, RECORD_DELTA, 0);
+                record->has &= ~POST_ONCE;
+                from = end;
+        }
+}
+
 static void on_delta(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record) {
         struct post *post = w->stage;
         struct post_state *state = (struct post_state *)next->state;
         uint16_t choice = record->has & HAS(choice) ? (uint16_t)record->choice : 0;
         enum hold_kind kind = kind_of(record);
-        uint32_t n;
+        struct mr_view text = record->text;
+        bool redacts = post->redaction && kind != HOLD_OTHER, clean;
 
+        if (post->redaction) {
+                post_redact_open(w);
+                post_redact_extra(record);
+        }
+        if (post->redaction && record->has & HAS(tool) && !post_redact_tool(w, msg, next, record))
+                return;
         if (!(record->has & HAS(text))) {
-                emit_same(w, msg, next);
+                if (!post->redaction)
+                        emit_same(w, msg, next);
+                else if (record->has & POST_ONCE)
+                        post_emit(w, msg, next, record, RECORD_DELTA, 0);
                 return;
         }
         if (kind == HOLD_TEXT && choice == 0)
-                citations_feed(&state->citations, record->text.p, record->text.n);
-        if (hold_is_clean(&state->hold, choice, kind, record->text.p, record->text.n)) {
+                citations_feed(&state->citations, text.p, text.n);
+        clean = hold_is_clean(&state->hold, choice, kind, text.p, text.n);
+        if (clean && !redacts) {
                 emit_same(w, msg, next);
                 return;
         }
-        n = hold_feed(&state->hold, choice, kind, record->text.p, record->text.n, post->text);
-        for (uint32_t from = 0;
-                        from < n || (from == 0 && record->has & POST_ONCE);) {
-                uint32_t end = piece_end(post->text, from, n);
-                record->text = (struct mr_view){post->text + from, end - from};
-                emit_record(w, msg, next, record, RECORD_DELTA, 0);
-                record->has &= ~POST_ONCE;
-                from = end;
+        if (!clean) {
+                text.n = hold_feed(&state->hold, choice, kind, text.p, text.n, post->text);
+                text.p = post->text;
         }
+        if (!redacts) {
+                post_emit_text(w, msg, next, record, text.p, text.n);
+                return;
+        }
+        post_redact_text(w, msg, next, record, kind, text, false);
 }
 
 /* Sources come from inference as [n, id, title, url, start, end, cited]; the last is ours to say. */
@@ -157,40 +150,63 @@ static void mark_cited(const struct record *record, const struct citations *cita
         }
 }
 
-static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
-                struct record *record) {
+struct record post_delta_of(uint16_t choice, uint8_t kind) {
         static const char *const kinds[] = {"text", "reasoning", "refusal", "other"};
+        struct record record = {.has = HAS(text)};
+
+        if (choice) {
+                record.has |= HAS(choice);
+                record.choice = choice;
+        }
+        if (kind != HOLD_TEXT) {
+                record.has |= HAS(delta_kind);
+                record.delta_kind = (struct mr_view){kinds[kind], (uint32_t)strlen(kinds[kind])};
+        }
+        return record;
+}
+
+/* Settles what waits. False: the answer has ended already. */
+static bool flush_all(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
         struct post *post = w->stage;
         struct post_state *state = (struct post_state *)next->state;
+        struct mr_view unfinished = {"\xef\xbf\xbd", 3};
         struct hold_entry held;
+
+        if (post->redaction)
+                post_redact_open(w);
+        while (hold_flush_one(&state->hold, &held)) {
+                struct record rest = post_delta_of(held.choice, held.kind);
+                if (!post->redaction || held.kind == HOLD_OTHER)
+                        post_emit_text(w, msg, next, &rest, unfinished.p, unfinished.n);
+                else if (!post_redact_text(w, msg, next, &rest, held.kind, unfinished, false))
+                        return false;
+        }
+        return !post->redaction || post_redact_flush(w, msg, next);
+}
+
+static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record) {
+        struct post *post = w->stage;
+        struct post_state *state = (struct post_state *)next->state;
         uint64_t spent_ns;
 
-        while (hold_flush_one(&state->hold, &held)) {
-                struct record rest = {.has = HAS(text), .text = {"\xef\xbf\xbd", 3}};
-                if (held.choice) {
-                        rest.has |= HAS(choice);
-                        rest.choice = held.choice;
-                }
-                if (held.kind != HOLD_TEXT) {
-                        rest.has |= HAS(delta_kind);
-                        rest.delta_kind = (struct mr_view){
-                                        kinds[held.kind], (uint32_t)strlen(kinds[held.kind])};
-                }
-                emit_record(w, msg, next, &rest, RECORD_DELTA, 0);
-        }
+        if (!flush_all(w, msg, next))
+                return;
+        if (post->redaction)
+                post_redact_counts(w, record);
         mark_cited(record, &state->citations);
         record->has |= HAS(post_us);
         spent_ns = clock_now_ns() - post->turn_ns;
         record->post_us = spent_ns / NS_PER_US;
         counters_observe(w->counters, HISTOGRAM_stage, spent_ns);
-        emit_record(w, msg, next, record, RECORD_DONE, RING_LAST);
+        post_emit(w, msg, next, record, RECORD_DONE, RING_LAST);
         next->done = 1;
 }
 
 /* ---- poison ---- */
 
 /* A hint: without it inference goes on, and what it says is dropped here. */
-static void cancel_inference(struct worker *w, const struct ring_msg *msg) {
+void post_cancel_inference(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
         struct record record = {.has = HAS(reason), .reason = CANCEL_STOP};
         struct ring_meta meta = {
@@ -211,10 +227,10 @@ static void give_up(struct worker *w, const struct ring_msg *msg, struct slab_ve
         struct poison_error error;
 
         poison_error(w, msg->strikes, &error);
-        cancel_inference(w, msg);
+        post_cancel_inference(w, msg);
         if (msg->type == RECORD_REQUEST)
-                emit_record(w, msg, next, &(struct record){.has = 0}, RECORD_REQUEST, msg->flags);
-        emit_record(w, msg, next, &error.record, RECORD_ERROR, RING_LAST | RING_ERROR);
+                post_emit(w, msg, next, &(struct record){.has = 0}, RECORD_REQUEST, msg->flags);
+        post_emit(w, msg, next, &error.record, RECORD_ERROR, RING_LAST | RING_ERROR);
         next->done = 1;
 }
 
@@ -228,6 +244,8 @@ static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         int r;
 
         next->in_seq = msg->seq;
+        post->slot = slot;
+        post->budget = msg->len * HOLD_GROWTH + post->spare / 2;
         if (msg->strikes >= POISON_STRIKES) {
                 give_up(w, msg, next);
                 return;
@@ -239,6 +257,7 @@ static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
                 return;
         case RECORD_RESTART:
                 memset(next->state, 0, sizeof(next->state));
+                (void)slab_edit_bytes(&post->slab, slot, NULL, 0); /* takes no room: cannot fail */
                 emit_same(w, msg, next);
                 return;
         case RECORD_ERROR:
@@ -286,18 +305,19 @@ static void batch_commit(struct worker *w) {
 /* Room for everything that this input can make? Outputs grow by at most HOLD_GROWTH. */
 static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
-        uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u;
-        uint32_t pieces = msg->len * HOLD_GROWTH / POST_PIECE;
-        int r = ring_tx_room(post->tx, POST_OUTPUTS + pieces, bytes);
+        uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare;
+        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE +
+                     (post->redaction ? REDACTION_STREAMS : 0);
+        int r = ring_tx_room(post->tx, n, bytes);
 
         if (r == RING_E_BATCH) {
                 batch_commit(w);
-                r = ring_tx_room(post->tx, POST_OUTPUTS + pieces, bytes);
+                r = ring_tx_room(post->tx, n, bytes);
         }
         if (r < 0)
                 worker_fail(w, "post: stream's tail is impossible", r);
         post->out->blocked = r != 0;
-        post->out->want_n = POST_OUTPUTS + pieces;
+        post->out->want_n = n;
         post->out->want_bytes = bytes;
         return r == 0;
 }
@@ -372,12 +392,25 @@ static unsigned post_turn(struct worker *w) {
 
 static int post_init(struct worker *w) {
         struct post *post = calloc(1, sizeof(*post));
+        size_t text_bytes = (size_t)w->settings->memory.ring_bytes / 4 * HOLD_GROWTH + HOLD_SLACK;
+        struct redact_why why = {""};
+        int r;
 
         if (!post)
                 return -ENOMEM;
         w->stage = post;
-        post->text = malloc((size_t)w->settings->memory.ring_bytes / 4 * HOLD_GROWTH + HOLD_SLACK);
-        return post->text ? 0 : -ENOMEM;
+        post->text = malloc(text_bytes);
+        if (!post->text)
+                return -ENOMEM;
+        r = redaction_new(w->settings, (uint32_t)text_bytes, &post->redaction, &why);
+        if (r == -EINVAL)
+                log_error("settings", "key=post.redact error=\"%s\"", why.text);
+        if (!post->redaction)
+                return r;
+        post->spare = (uint32_t)(w->settings->memory.ring_bytes / 8);
+        post->call_bytes = (uint32_t)text_bytes + CALL_BYTES;
+        post->call = malloc(post->call_bytes);
+        return post->call ? 0 : -ENOMEM;
 }
 
 static int post_attach(struct worker *w) {
@@ -407,6 +440,8 @@ static void post_fini(struct worker *w) {
         struct post *post = w->stage;
 
         slab_close(&post->slab);
+        redaction_free(post->redaction);
+        free(post->call);
         free(post->text);
         free(post);
 }

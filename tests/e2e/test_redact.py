@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, MILLRACE, ROOT
+from backend import SCENARIOS, Backend
+from conftest import DEADLINE, ECHO, MILLRACE, ROOT, check_sequence, echo, text_of
 
 TEXT = "Mail jürgen@example.com, card 4012-8888-8888-1881.\n\nssn 536-90-4399 from 10.0.0.1"
 
@@ -42,8 +43,10 @@ def test_a_configuration_that_is_wrong_is_exit_2(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("post: { redact: { action: hide } }\n")
     redact("-c", path, code=2)
+    path.write_text("post: { redact: { entities: [EMAIL] } }\n")
+    redact("-c", path, code=2)
     path.write_text("post: { redact: { entities: [all], action: hash } }\n")
-    redact("-c", path, code=0)
+    redact("-c", path, code=2)
     path.write_text("post: { redact: { entities: [all], action: hash, key_env: NOT_SET_ANYWHERE } }\n")
     redact("-c", path, code=2)
 
@@ -143,3 +146,96 @@ def test_settled_text_is_written_before_more_is_read():
 
 def test_the_page_has_the_table_that_the_command_prints():
     assert redact("--list") in (ROOT / "docs" / "redaction.md").read_text(), "write it anew: millrace redact --list"
+
+
+# ---- the post stage ------------------------------------------------------------------------------
+
+CORE = {"post.redact.entities": ["core"]}
+
+
+def test_answers_are_redacted_and_counted(daemon):
+    c = daemon({**ECHO, **CORE}).client()
+    events = c.submit("r1", prompt="mail a@example.com and bob@example.org from 10.0.0.1, in the end")
+    assert text_of(events) == "mail <EMAIL_ADDRESS> and <EMAIL_ADDRESS> from <IP_ADDRESS>, in the end"
+    assert events[-1]["redactions"] == {"EMAIL_ADDRESS": 2, "IP_ADDRESS": 1}
+    check_sequence(events)
+    assert "redactions" not in c.submit("r2", prompt="nothing of the kind")[-1]
+    assert text_of(c.submit("r3", prompt="it ends with a@example.com")) == "it ends with <EMAIL_ADDRESS>"
+    assert text_of(c.submit("r4", prompt="word " * 20000 + "a@example.com")) == "word " * 20000 + "<EMAIL_ADDRESS>"
+
+
+def test_a_find_that_blocks_ends_the_answer_as_filtered(daemon):
+    c = daemon({**ECHO, **CORE, "post.redact.actions": ["US_SSN=block"]}).client()
+    events = c.submit("r1", prompt="fine so far, ssn 536-90-4399, and this is not said")
+    assert text_of(events) == "fine so far, ssn <US_SSN>"
+    assert events[-1]["ev"] == "done" and events[-1]["finish_reason"] == "content_filter"
+    assert events[-1]["redactions"] == {"US_SSN": 1}
+    assert text_of(c.submit("r2", prompt="the next one")) == "the next one"
+
+
+def test_what_crosses_a_kill_of_post_is_redacted_all_the_same(daemon):
+    """A find whose first half came before the kill and whose second half after it."""
+    d = daemon(echo(gap_ms=100, **CORE))
+    c = d.client()
+    c.send(op="submit", id="r1", prompt="the card 4012 8888 8888 1881 and ssn 536-90-4399 from 10.0.0.1 today")
+    lane = c.wait(lambda e: e["ev"] == "accepted")["lane"]
+    first = c.wait(lambda e: e["ev"] == "delta")
+    d.kill("post", lane)
+    events = [first] + c.events("r1")
+    assert text_of(events) == "the card <CREDIT_CARD> and ssn <US_SSN> from <IP_ADDRESS> today"
+    assert events[-1]["redactions"] == {"CREDIT_CARD": 1, "US_SSN": 1, "IP_ADDRESS": 1}
+    check_sequence(events)
+
+
+def test_rules_that_are_wrong_are_refused_before_anything_runs(daemon, tmp_path):
+    rules = tmp_path / "own.rules"
+    rules.write_text("pattern BAD 0.5 (a+)+$b\n")
+    result = subprocess.run([MILLRACE, "config", "--set", f"post.redact.rules={rules}"], capture_output=True, text=True)
+    assert result.returncode == 2 and f"{rules}:1: the pattern needs too many steps" in result.stderr
+
+
+def private(x):
+    """A find cut in two in each stream of an answer: texts of two choices, reasoning, a tool call's arguments."""
+    x.head()
+    x.delta({"role": "assistant", "reasoning_content": "she is jane.do"})
+    x.delta({"reasoning_content": "e@example.com"})
+    for piece in ("mail jane", ".doe@exam", "ple.com"):
+        for index in (0, 1):
+            x.delta({"content": piece}, index=index, choice={"logprobs": {"content": [{"token": piece}]}})
+    x.delta({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}]})
+    for piece in ('{"to":"jane\\u00', '40example', '.com","card":401288', '8888881881,"n":12}'):
+        x.delta({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+    for index in (0, 1):
+        x.delta({}, "stop", index=index)
+    x.usage()
+    return x.done()
+
+
+@pytest.fixture
+def behind(daemon, monkeypatch):
+    monkeypatch.setitem(SCENARIOS, "private", private)
+    with Backend() as backend:
+        worker = {"name": "gpu", "kind": "openai", "base_url": backend.url}
+        yield lambda **more: daemon({"inference.workers": [worker], "inference.models": {"*": ["gpu"]}, **CORE, **more})
+
+
+def test_every_stream_of_an_answer_is_redacted_apart(behind):
+    events = behind().client().submit("r1", prompt="x @private", rag=False)
+    for choice in (0, 1):
+        text = "".join(e["text"] for e in events if e.get("text") and e.get("choice", 0) == choice and "kind" not in e)
+        assert text == "mail <EMAIL_ADDRESS>"
+    assert "".join(e["text"] for e in events if e.get("kind") == "reasoning") == "she is <EMAIL_ADDRESS>"
+    calls = [e["tool"] for e in events if e.get("tool")]
+    assert calls[0]["id"] == "call_1" and calls[0]["name"] == "mail"
+    arguments = json.loads("".join(c.get("arguments") or "" for c in calls))
+    assert arguments == {"to": "<EMAIL_ADDRESS>", "card": "<CREDIT_CARD>", "n": 12}
+    assert events[-1]["redactions"] == {"EMAIL_ADDRESS": 4, "CREDIT_CARD": 1}
+    assert "jane" not in json.dumps(events) and "logprobs" not in json.dumps(events)
+    check_sequence(events)
+
+
+def test_a_find_that_blocks_closes_the_backend(behind):
+    d = behind(**{"post.redact.actions": ["EMAIL_ADDRESS=block"]})
+    events = d.client().submit("r1", prompt="x @private", rag=False)
+    assert events[-1]["finish_reason"] == "content_filter" and events[-1]["redactions"] == {"EMAIL_ADDRESS": 1}
+    assert "jane" not in json.dumps(events)

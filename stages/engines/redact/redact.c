@@ -191,5 +191,18 @@ void redact_feed(struct redact *r, struct redact_stream *stream, const char *tex
                 return;
         if (!stream->closed)
                 settle(r, stream, true, sink);
-        *stream = (struct redact_stream){.at = 0};
+        stream->at = 0;
+        stream->n_past = stream->n_held = 0;
+        stream->closed = 0;
+}
+
+void redact_pause(struct redact *r, struct redact_stream *stream, const struct redact_sink *sink) {
+        if (stream->closed)
+                return;
+        settle(r, stream, true, sink);
+        if (stream->closed)
+                return;
+        if (stream->n_past == REDACT_PAST)
+                memmove(stream->bytes, stream->bytes + 1, --stream->n_past);
+        stream->bytes[stream->n_past++] = '\n';
 }

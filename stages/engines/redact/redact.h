@@ -139,3 +139,6 @@ struct redact_sink {
  * stream as it was at its start. Pieces are put in order, each byte of the text in exactly one. */
 void redact_feed(struct redact *r, struct redact_stream *stream, const char *text, size_t n,
                 bool last, const struct redact_sink *sink);
+/* Settles what waits, as if the text ended here; what follows is another text, for which this one is
+ * context. */
+void redact_pause(struct redact *r, struct redact_stream *stream, const struct redact_sink *sink);

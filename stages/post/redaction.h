@@ -1,0 +1,82 @@
+/*
+ * redaction -- personal data taken out of an answer's texts, each stream of it apart.
+ *
+ * Shape   struct redaction: the compiled rules and the request at hand; what a request has waiting is
+ *         packed into the bytes of its slab version and unpacked again for its next delta
+ * Units   bytes
+ * Owner   one for the process; the bytes belong to the slab
+ * Errors  0, -EINVAL (settings: logged by the caller from `why`), -ENOMEM, REDACTION_E_*
+ * Limits  REDACTION_STREAMS streams (choice and kind) and REDACTION_COUNTS entities a request
+ *
+ * A tail that waits is flushed by DONE and dropped with an ERROR: what a broken answer had begun to say
+ * may be the start of something that must not go out.
+ */
+#pragma once
+
+#include "stages/common/record.h"
+#include "stages/common/settings.h"
+#include "stages/engines/redact/redact.h"
+
+#define REDACTION_STREAMS 16u
+#define REDACTION_COUNTS 64u
+#define REDACTION_JSON 0x80u  /* bit of a kind */
+#define REDACTION_CALLS 0x80u /* tool calls of a choice that are told apart */
+
+enum redaction_error {
+        REDACTION_E_BLOCKED = 1, /* the answer ends here; what may still go out is in out */
+        REDACTION_E_LARGE,       /* more than fits: nothing of it may go out */
+};
+
+/* Where a stream of JSON stands. */
+struct redaction_json {
+        uint8_t in_string, n_escape, n_number, rsv;
+        char escape[12]; /* of a string: begun and not complete */
+        char number[48]; /* outside of strings */
+};
+
+struct redaction_stream {
+        uint16_t choice;
+        uint8_t kind;               /* enum hold_kind, or REDACTION_JSON | index of a tool call */
+        struct redaction_json json; /* of such */
+        struct redact_stream text;
+};
+
+struct redaction {
+        struct redact *engine;
+        char *out;                  /* what goes on of what was fed last */
+        uint32_t n_out, cap, limit; /* limit <= cap: of the input at hand */
+        bool full, blocked;
+        uint8_t *packed; /* room for any request */
+
+        /* The request at hand. */
+        uint32_t n_streams, n_counts;
+        struct redaction_stream streams[REDACTION_STREAMS];
+        struct {
+                uint32_t entity, n;
+        } counts[REDACTION_COUNTS];
+        struct redact_numbers numbers;
+};
+
+/* *ret NULL: nothing is to be redacted. */
+int redaction_new(const struct settings *settings, uint32_t cap, struct redaction **ret,
+                struct redact_why *why);
+struct redaction *redaction_free(struct redaction *r);
+
+/* The request that these bytes are of, 0 bytes: a new one. -EPROTO: nothing that was packed here. */
+int redaction_load(struct redaction *r, const uint8_t *bytes, uint32_t n);
+/* Packs it again; r->packed has the bytes. */
+uint32_t redaction_pack(struct redaction *r);
+
+/* Feeds one stream; out is begun anew. */
+int redaction_feed(struct redaction *r, uint16_t choice, uint8_t kind, const char *text, uint32_t n,
+                bool last);
+/* The same for the arguments of a tool call, which are JSON: inside of strings the text is what their
+ * escapes mean, and a number that is a find becomes a string. */
+int redaction_feed_json(struct redaction *r, uint16_t choice, uint8_t call, const char *text,
+                uint32_t n, bool last);
+/* The stream of that kind, a new one when there is none; NULL: there are too many. */
+struct redaction_stream *redaction_stream_of(struct redaction *r, uint16_t choice, uint8_t kind);
+/* Counts a piece. */
+void redaction_note(struct redaction *r, const struct redact_piece *piece);
+/* The counts so far as one packed map: entity -> finds. Returns its bytes, 0: there were none. */
+uint32_t redaction_counts(const struct redaction *r, uint8_t *to, uint32_t cap);
