@@ -83,10 +83,10 @@ static const struct calling {
                 {240, 9, 9},
                 {241, 7, 8},
                 {242, 9, 9},
-                {243, 9, 9},
+                {243, 7, 9},
                 {244, 9, 9},
                 {245, 7, 9},
-                {246, 7, 7},
+                {246, 7, 7}, {247, 5, 6},
                 {248, 7, 7},
                 {249, 9, 9},
                 {250, 9, 9},
@@ -293,7 +293,10 @@ static enum check_verdict national(const struct phone *phone) {
 
         if (another_number(phone))
                 return CHECK_DROP;
-        if (north_american(d, phone->n) && (!phone->separated || g[0] == 3 || phone->bracketed))
+        if (north_american(d, phone->n) &&
+                        (phone->n_groups == 1 || phone->bracketed ||
+                                        (g[0] == 3 && g[1] == (phone->n_groups == 2 ? 7 : 3) &&
+                                                        phone->n_groups <= 3)))
                 return CHECK_KEEP;
         if (phone->n == 11 && d[0] == 1 && phone->separated && g[0] == 1 &&
                         north_american(d + 1, 10))
