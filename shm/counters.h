@@ -14,6 +14,8 @@
 
 #define COUNTERS_WORDS_MAX 12u  /* last words: 96 bytes of text */
 #define COUNTERS_FAULTS_MAX 16u
+/* Redactions by entity, in the order of the engine's table; the last word takes the operator's own. */
+#define COUNTERS_REDACTIONS 64u
 /* Histogram: bucket i counts the values below COUNTERS_BUCKET_NS << i that no smaller bucket
  * counts; the last one takes the rest. */
 #define COUNTERS_BUCKETS 24u
@@ -118,6 +120,7 @@ struct counters_shm {
         mr_au64 faults_fired[COUNTERS_FAULTS_MAX];
         /* By lane where a process serves several (gateway); else index 0. */
         alignas(LAYOUT_SEPARATION) mr_au64 count[COUNTERS_N];
+        mr_au64 redactions[COUNTERS_REDACTIONS]; /* post */
         mr_au64 lane_in_flight[LANES_MAX];
         mr_au64 lane_admitted[LANES_MAX];
         struct counters_histogram histogram[HISTOGRAMS_N];

@@ -11,6 +11,7 @@ void post_redact_counts(struct worker *w, struct record *record) {
         struct post *post = w->stage;
         uint32_t n = redaction_counts(post->redaction, post->counts, sizeof(post->counts));
 
+        redaction_tell(post->redaction, w->counters);
         if (n && record_raw_parse(&w->decoder, post->counts, n, &record->redactions) == 0)
                 record->has |= HAS(redactions);
 }

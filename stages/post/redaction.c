@@ -240,3 +240,14 @@ uint32_t redaction_counts(const struct redaction *r, uint8_t *to, uint32_t cap) 
         }
         return w.full ? 0 : w.len;
 }
+
+void redaction_tell(const struct redaction *r, struct counters_shm *counters) {
+        for (uint32_t i = 0; i < r->n_counts; i++) {
+                uint32_t at = r->counts[i].entity;
+                if (!redact_builtin(at))
+                        at = COUNTERS_REDACTIONS - 1;
+                uint64_t v = atomic_load_explicit(&counters->redactions[at], memory_order_relaxed);
+                atomic_store_explicit(&counters->redactions[at], v + r->counts[i].n,
+                                memory_order_relaxed);
+        }
+}

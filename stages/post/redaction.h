@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "shm/counters.h"
 #include "stages/common/record.h"
 #include "stages/common/settings.h"
 #include "stages/engines/redact/redact.h"
@@ -78,5 +79,7 @@ int redaction_feed_json(struct redaction *r, uint16_t choice, uint8_t call, cons
 struct redaction_stream *redaction_stream_of(struct redaction *r, uint16_t choice, uint8_t kind);
 /* Counts a piece. */
 void redaction_note(struct redaction *r, const struct redact_piece *piece);
+/* Adds the counts to the process's own. */
+void redaction_tell(const struct redaction *r, struct counters_shm *counters);
 /* The counts so far as one packed map: entity -> finds. Returns its bytes, 0: there were none. */
 uint32_t redaction_counts(const struct redaction *r, uint8_t *to, uint32_t cap);

@@ -45,6 +45,17 @@ uint64_t figures_sum(
         return sum;
 }
 
+uint64_t figures_redactions(const struct figures *f, uint32_t entity) {
+        uint64_t sum = 0;
+
+        for (uint32_t p = 0; p < n_procs(f); p++) {
+                const struct counters_shm *page = page_of(f, p, ROLE_POST, FIGURES_LANE_ANY);
+                if (page)
+                        sum += atomic_load_explicit(&page->redactions[entity], memory_order_relaxed);
+        }
+        return sum;
+}
+
 void figures_histogram(const struct figures *f, enum mr_role role, uint32_t lane,
                 enum histogram which, struct figures_histogram *ret) {
         *ret = (struct figures_histogram){0};

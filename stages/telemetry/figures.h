@@ -34,6 +34,8 @@ struct figures_histogram {
 
 /* Over all processes of a role (FIGURES_ROLE_ANY) and a lane (FIGURES_LANE_ANY). */
 uint64_t figures_sum(const struct figures *f, enum mr_role role, uint32_t lane, enum counter which);
+/* Of the post stages: finds of an entity, by its place in the engine's table. */
+uint64_t figures_redactions(const struct figures *f, uint32_t entity);
 void figures_histogram(const struct figures *f, enum mr_role role, uint32_t lane,
                 enum histogram which, struct figures_histogram *ret);
 /* A value that at least this part of all has not passed, by the buckets; 0: nothing was counted. */

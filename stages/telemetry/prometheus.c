@@ -21,6 +21,7 @@ enum shape {
         SHAPE_BUILD,
         SHAPE_HISTOGRAM,
         SHAPE_HISTOGRAM_STAGE,
+        SHAPE_REDACTIONS,
 };
 
 enum type { TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM };
@@ -40,6 +41,14 @@ struct family {
         const struct sample *samples;
         uint32_t n_samples;
         const char *help;
+};
+
+static const char *const entities[] = {
+#define ENTITY(name, group, check, sure, context, sentence) #name,
+#define FORM(entity, score, pattern)
+#include "stages/engines/redact/entities.def"
+#undef ENTITY
+#undef FORM
 };
 
 #define SAMPLES(name) .samples = name, .n_samples = sizeof(name) / sizeof(name[0])
@@ -180,6 +189,9 @@ static const struct family families[] = {
                                         "were done without."},
                 {"millrace_tokens", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0, SAMPLES(tokens),
                                 .help = "Tokens, as the backend or the estimate counts them."},
+                {"millrace_redactions", TYPE_COUNTER, SHAPE_REDACTIONS, ROLE_POST, 0,
+                                .help = "Finds in answers that were replaced, by entity; own: those "
+                                        "of the operator's rules."},
                 {"millrace_upstream_requests", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0,
                                 SAMPLES(upstreams),
                                 .help = "Requests to backends, by how they ended."},
@@ -331,6 +343,20 @@ static void each_case(const struct writer *w) {
                                                 w->family->samples[i].counter));
 }
 
+/* Those that were found at least once; the operator's own together. */
+static void each_entity(const struct writer *w) {
+        for (uint32_t i = 0; i < COUNTERS_REDACTIONS; i++) {
+                const uint32_t n = sizeof(entities) / sizeof(entities[0]);
+                uint64_t value = figures_redactions(w->f, i);
+                char labels[64];
+
+                if (value == 0)
+                        continue;
+                snprintf(labels, sizeof(labels), "entity=\"%s\"", i < n ? entities[i] : "own");
+                sample(w, labels, value);
+        }
+}
+
 /* ---- histograms ---- */
 
 /* Exact decimals: bounds are whole microseconds, and none is a whole second. */
@@ -411,6 +437,9 @@ static void write_samples(const struct writer *w) {
                 return;
         case SHAPE_HISTOGRAM_STAGE:
                 histogram_stages(w);
+                return;
+        case SHAPE_REDACTIONS:
+                each_entity(w);
                 return;
         }
 }

@@ -11,7 +11,6 @@ seen. What may go wrong, and must not:
 
 import collections
 import random
-import re
 import select
 import time
 import uuid
@@ -75,6 +74,28 @@ class Kept(Echo):
         return {**super().ask(id, dice), "detach": True}
 
 
+class Redacted(Echo):
+    """The same with card numbers among the words, cut by the pieces that echo answers in; post takes them out."""
+
+    name = "redacted"
+    card = "4012 8888 8888 1881"
+
+    def ask(self, id, dice):
+        words = super().ask(id, dice)["prompt"].split(" ")
+        for _ in range(dice.choice([1, 3])):
+            words.insert(dice.randrange(1, len(words) + 1), self.card)
+        return {**self.frame, "prompt": " ".join(words)}
+
+    def told(self, request):
+        return request.frame["prompt"].replace(self.card, "<CREDIT_CARD>")
+
+    def whole(self, request, event):
+        return request.text == self.told(request)
+
+    def begun(self, request):
+        return request.text != "" and self.told(request).startswith(request.text)
+
+
 class Question(Kind):
     """The answer is what the same question got before anything died, sources and all."""
 
@@ -105,14 +126,14 @@ class Told(Kind):
         return {**self.frame, "rag": dice.random() < 0.3, "prompt": f"how does the mill go on? id={id}"}
 
     def begun(self, request):
-        """One run's words from the first on, in their order; and that run was the last one."""
-        said = re.findall(r"(\w+)·(\d+)·(\d+) ", request.text)
-        return said != [] and "".join("·".join(word) + " " for word in said) == request.text and \
-            [int(n) for _, _, n in said] == list(range(len(said))) and \
-            {(name, run) for name, run, _ in said} == {(request.id[:8], str(len(self.backend.runs[request.id])))}
+        """One run's words from the first on, in their order; and that run was the last one. Of the last word post may
+        have held digits back when it ended in an error."""
+        words, run = request.text.split(" "), len(self.backend.runs[request.id])
+        should = [f"{request.id[:8]}·{run}·{n}" for n in range(len(words))]
+        return request.text != "" and words[:-1] == should[:-1] and should[-1].startswith(words[-1])
 
     def whole(self, request, event):
-        return self.begun(request) and request.text.count(" ") == told_words(request.id)
+        return self.begun(request) and request.text.endswith(" ") and request.text.count(" ") == told_words(request.id)
 
 
 class Unread(Told):

@@ -110,6 +110,16 @@ START_TEST(rings_are_told_by_stage_and_lane) {
 }
 END_TEST
 
+START_TEST(redactions_are_told_by_entity_where_there_were_any) {
+        atomic_store(&pages_stage(&pages, 0, ROLE_POST)->redactions[0], 2);
+        atomic_store(&pages_stage(&pages, 1, ROLE_POST)->redactions[0], 3);
+        atomic_store(&pages_stage(&pages, 1, ROLE_POST)->redactions[COUNTERS_REDACTIONS - 1], 1);
+        HAS_LINE("millrace_redactions_total{entity=\"CREDIT_CARD\"} 5");
+        HAS_LINE("millrace_redactions_total{entity=\"own\"} 1");
+        ck_assert_ptr_null(strstr(written(PROMETHEUS_TEXT), "IBAN_CODE"));
+}
+END_TEST
+
 START_TEST(doorbells_and_dead_letters_are_summed_over_lanes) {
         counters_add(pages_stage(&pages, 0, ROLE_INFERENCE), COUNTER_doorbells, 2);
         counters_add(pages_stage(&pages, 1, ROLE_INFERENCE), COUNTER_doorbells, 3);
@@ -419,6 +429,7 @@ int main(int argc, char **argv) {
         tcase_add_test(all, requests_are_summed_over_gateways);
         tcase_add_test(all, what_is_in_flight_is_told_by_lane);
         tcase_add_test(all, rings_are_told_by_stage_and_lane);
+        tcase_add_test(all, redactions_are_told_by_entity_where_there_were_any);
         tcase_add_test(all, doorbells_and_dead_letters_are_summed_over_lanes);
         tcase_add_test(all, tokens_backends_connections_and_the_log_are_told);
         tcase_add_test(all, a_process_is_up_while_its_heartbeat_is_fresh);
