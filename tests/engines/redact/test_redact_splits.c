@@ -48,14 +48,14 @@ static void feed_in_steps(struct redact *r, const char *text, size_t n, unsigned
         same_as_whole(text, seed, n);
 }
 
-static void every_split_of_every_row(struct redact *r) {
+static void splits_of_every_row(struct redact *r, size_t stride) {
         char text[4096], redacted[4096];
 
         for (size_t i = 0; i < ROWS_N; i++) {
                 rig_row(rows[i], text, redacted);
                 size_t n = strlen(text);
                 rig_whole(r, text, n, &whole);
-                for (size_t at = 0; at <= n; at++)
+                for (size_t at = i % stride; at <= n; at += stride)
                         feed_in_two(r, text, n, at);
                 for (unsigned seed = 0; seed < 4; seed++)
                         feed_in_steps(r, text, n, seed);
@@ -64,17 +64,17 @@ static void every_split_of_every_row(struct redact *r) {
 }
 
 START_TEST(any_split_gives_what_the_whole_gives) {
-        every_split_of_every_row(RIG_ALL(.min_score = 0.4));
+        splits_of_every_row(RIG_ALL(.min_score = 0.4), 1);
 }
 END_TEST
 
 START_TEST(any_split_gives_the_same_with_weak_finds_and_numbers) {
-        every_split_of_every_row(RIG_ALL(.min_score = 0.01, .numbered = true));
+        splits_of_every_row(RIG_ALL(.min_score = 0.01, .numbered = true), 4);
 }
 END_TEST
 
 START_TEST(any_split_gives_the_same_where_a_find_blocks) {
-        every_split_of_every_row(RIG_ALL(.min_score = 0.4, .action = REDACT_BLOCKS));
+        splits_of_every_row(RIG_ALL(.min_score = 0.4, .action = REDACT_BLOCKS), 4);
 }
 END_TEST
 
@@ -106,17 +106,17 @@ END_TEST
 
 /* Long texts: rows one after the other, so that buffers fill and finds lie across their ends. */
 START_TEST(a_long_text_is_the_same_in_small_and_in_large_pieces) {
-        static char text[120000];
+        static char text[48000];
         struct redact *r = RIG_ALL(.min_score = 0.4, .numbered = true);
         char row[4096], redacted[4096];
         size_t n = 0;
 
-        for (size_t i = 0; n < 100000; i = (i * 7 + 1) % ROWS_N) {
+        for (size_t i = 0; n < 40000; i = (i * 7 + 1) % ROWS_N) {
                 rig_row(rows[i], row, redacted);
                 n += (size_t)sprintf(text + n, "%s%s", row, n % 3 ? " " : "\n");
         }
         rig_whole(r, text, n, &whole);
-        ck_assert_uint_gt(whole.n_finds, 500);
+        ck_assert_uint_gt(whole.n_finds, 200);
         feed_in_steps(r, text, n, 1);
         for (size_t step = 61; step < 9000; step = step * 3 + 1) {
                 struct redact_numbers numbers;
