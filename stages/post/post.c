@@ -192,8 +192,10 @@ static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_ve
 
         if (!flush_all(w, msg, next))
                 return;
-        if (post->redaction)
+        if (post->redaction) {
+                post_redact_extra(record);
                 post_redact_counts(w, record);
+        }
         mark_cited(record, &state->citations);
         record->has |= HAS(post_us);
         spent_ns = clock_now_ns() - post->turn_ns;
