@@ -140,6 +140,7 @@ struct worker {
         bool closing; /* CHANNEL_CLOSE came */
         bool cut; /* CHANNEL_CUT came */
         bool leaving;
+        bool stuck; /* the stage cannot go on: no more signs of life, so that its successor does */
         bool renewing; /* leaving for a successor with another sandbox */
 };
 

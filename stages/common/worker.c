@@ -243,6 +243,8 @@ static void mirror(struct life *life) {
 }
 
 static void heartbeat(struct worker *w) {
+        if (w->stuck)
+                return;
         atomic_store_explicit(
                         &w->counters->heartbeat_ns, loop_now_ns(w->loop), memory_order_relaxed);
 }

@@ -29,6 +29,7 @@ struct database {
         bool stop;
         struct database_state state;
         bool changed;
+        mr_au64 since_ns; /* W: thread.  R: loop */
         /* The thread's own. */
         struct database_options options;
         char *path;
@@ -383,12 +384,14 @@ static void *thread_main(void *arg) {
                 if (tick_ns == FIRST_NS)
                         (void)ensure_open(db, false);
                 tick_ns = TICK_NS;
+                atomic_store_explicit(&db->since_ns, clock_now_ns(), memory_order_relaxed);
                 if (!STAILQ_EMPTY(&jobs))
                         run(db, &jobs);
                 else if (db->failed)
                         probe(db);
                 else
                         expire(db);
+                atomic_store_explicit(&db->since_ns, 0, memory_order_relaxed);
                 if (STAILQ_EMPTY(&jobs))
                         continue;
                 pthread_mutex_lock(&db->lock);
@@ -453,6 +456,10 @@ struct database *database_free(struct database *db) {
         free(db->path);
         free(db);
         return NULL;
+}
+
+uint64_t database_since_ns(const struct database *db) {
+        return atomic_load_explicit(&db->since_ns, memory_order_relaxed);
 }
 
 void database_submit(struct database *db, struct database_job *job) {

@@ -89,6 +89,9 @@ void database_submit(struct database *db, struct database_job *job);
 /* A finished job, or NULL. */
 struct database_job *database_done(struct database *db);
 
+/* CLOCK_MONOTONIC of when the thread took what it is at; 0: it waits for work. */
+uint64_t database_since_ns(const struct database *db);
+
 struct database_state {
         bool failed;
         bool aside;               /* a broken file was found */

@@ -237,6 +237,20 @@ static unsigned stream_turn(struct worker *w) {
 
 /* ---- life ---- */
 
+/* A thread that does not come back from the disk cannot be ended alone. */
+static void watch_database(struct worker *w) {
+        const struct stream *stream = w->stage;
+        uint64_t since = stream->database ? database_since_ns(stream->database) : 0;
+        uint64_t timeout_ns = w->settings->supervisor.heartbeat_timeout_ms * NS_PER_MS;
+
+        if (since == 0 || loop_now_ns(w->loop) < since + timeout_ns || w->stuck)
+                return;
+        w->stuck = true;
+        log_error("database_hangs", "path=%s why=\"nothing has come back for %llu ms\"",
+                        w->settings->stream.database,
+                        (unsigned long long)(timeout_ns / NS_PER_MS));
+}
+
 static void on_expire(struct loop_timer *timer) {
         struct worker *w = timer->owner;
         struct stream *stream = w->stage;
@@ -249,6 +263,7 @@ static void on_expire(struct loop_timer *timer) {
                         log->shm->n_responses - log->list[LIST_FREE].n - log->list[LIST_EVICTED].n);
         counters_set(w->counters, COUNTER_log_used,
                         (uint64_t)(log->shm->n_extents - log->n_free_extents) * LOG_EXTENT);
+        watch_database(w);
         loop_timer_set(w->loop, timer, now + EXPIRE_EVERY_NS);
 }
 

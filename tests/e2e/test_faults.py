@@ -134,7 +134,7 @@ else:
     WALKS += [(stage, tuple(zip(own[i:i + 2], ("segv", "abort")))) for stage, own in OWN.items()
               for i in range(0, len(own), 2)]
     WALKS += [(stage, ((point, "hang"),)) for stage, point in
-              (("rag", "query_running"), ("inference", "between_tokens"), ("stream", "published"))]
+              (("rag", "query_running"), ("inference", "between_tokens"), ("stream", "published"), ("stream", "in_transaction"))]
 
 
 @pytest.mark.parametrize("stage, deaths", WALKS, ids=[
