@@ -701,11 +701,13 @@ static void serve(enum mr_role role) {
                         getpeername(fd, (struct sockaddr *)&whose, &whose_len) != 0 ||
                         shutdown(fd, SHUT_WR) != 0)
                 report("%s", "send, getsockopt, getpeername, shutdown\n");
+        if (MR_SANITIZED) /* there is no filter, and that would be somebody's connection */
+                return;
         /* A listener that is shut is a socket without an address. */
         (void)shutdown(scene.elsewhere, SHUT_RDWR);
         long r = outcome(sendto(scene.elsewhere, "x", 1, MSG_FASTOPEN,
                         (const struct sockaddr *)at(scene.backend_port), sizeof(*at(0))));
-        if (r != -EPERM && !MR_SANITIZED)
+        if (r != -EPERM)
                 report("connect by sending: %ld\n", r);
 }
 

@@ -18,6 +18,13 @@ def state(pid):
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
+def open_in(fds):
+    try:
+        return {os.readlink(fds / fd).split(":")[0] for fd in os.listdir(fds)}
+    except FileNotFoundError:  # it is still on its way
+        return None
+
+
 def answers(d, id):
     client = d.client()
     events = client.submit(id, prompt="hello")
@@ -45,9 +52,7 @@ def test_it_holds_nothing_but_its_channel_and_its_loop(daemon):
     d = daemon(ECHO)
     for role in STAGES:
         fds = pathlib.Path(f"/proc/{standby(d, role)}/fd")
-        wait_for("it to wait", lambda: len(os.listdir(fds)) == 5)  # past its check of what is open
-        held = {os.readlink(fds / fd).split(":")[0] for fd in os.listdir(fds)}
-        assert held == {"/dev/null", d.log_path, "socket", "anon_inode"}, held
+        wait_for("it to wait with these alone", lambda: open_in(fds) == {"/dev/null", d.log_path, "socket", "anon_inode"})
         maps = (fds.parent / "maps").read_text()
         assert "/dev/shm/" not in maps
 
@@ -65,7 +70,7 @@ def test_one_that_is_killed_comes_again_and_costs_nobody_anything(daemon):
 def test_who_dies_when_its_standby_is_dead_too_or_stopped_starts_afresh(daemon):
     d = daemon(ECHO)
     for number, signo in enumerate((signal.SIGKILL, signal.SIGSTOP)):
-        waits, pid = standby(d, "post"), d.pid("post")
+        waits, pid, before = standby(d, "post"), d.pid("post"), d.place("post")["restarts"]
         os.kill(waits, signo)
         if signo == signal.SIGSTOP:
             wait_for("it to stop", lambda: state(waits) == "T")
@@ -74,7 +79,8 @@ def test_who_dies_when_its_standby_is_dead_too_or_stopped_starts_afresh(daemon):
         answers(d, f"after-{number}")
         # Whoever starts afresh ends those that are older.
         wait_for("the old one to go", lambda: not os.path.exists(f"/proc/{waits}"))
-    assert d.place("post")["restarts"] == 2
+        # One that is killed at that moment may still have been chosen.
+        assert d.place("post")["restarts"] - before in ((1, 2) if signo == signal.SIGKILL else (1,))
 
 
 def test_another_program_on_disk_is_executed(daemon, tmp_path):
