@@ -40,8 +40,8 @@ struct upstream_call {
         struct loop_timer linger;
         enum call_state state;
         uint64_t head_bytes;
-        struct upstream_call *next, *prev; /* of all calls that are not idle; of a target's idle */
-        struct upstream_call *made;        /* in the list of all there are */
+        struct upstream_call *next, *prev; /* of u->calls; next: of the target's idle ones too */
+        struct upstream_call *made;        /* the next of u->made */
 };
 
 struct upstream {
@@ -50,7 +50,8 @@ struct upstream {
         struct loop_timer timer;
         struct upstream_socket *sockets; /* pool */
         struct upstream_socket *all_sockets;
-        struct upstream_call *calls, *made;
+        struct upstream_call *calls; /* not idle */
+        struct upstream_call *made;  /* all */
         uint32_t n_unsettled; /* doomed or queued */
         uint32_t inside;      /* depth of calls into curl that may call back */
         bool closing;
