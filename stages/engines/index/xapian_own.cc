@@ -93,7 +93,7 @@ bool check_format(const Xapian::Database &db) {
                 throw failure{INDEX_E_VERSION, "an index of format " + format.substr(0, 32) +
                                                                ", this program reads format " +
                                                                std::to_string(INDEX_FORMAT) +
-                                                               ": build it anew"};
+                                                               ": remove the folder and add the documents again"};
         return true;
 }
 
