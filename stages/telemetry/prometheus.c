@@ -46,9 +46,11 @@ struct family {
 static const char *const entities[] = {
 #define ENTITY(name, group, check, sure, context, sentence) #name,
 #define FORM(entity, score, pattern)
+#define NO_ENTITY(pattern)
 #include "stages/engines/redact/entities.def"
 #undef ENTITY
 #undef FORM
+#undef NO_ENTITY
 };
 
 #define SAMPLES(name) .samples = name, .n_samples = sizeof(name) / sizeof(name[0])

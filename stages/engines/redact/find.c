@@ -188,16 +188,37 @@ static int by_worth(const void *a, const void *b) {
         return (x->start > y->start) - (x->start < y->start);
 }
 
-/* Leaves, of a group that overlaps, those that stand; returns how many, in order. */
-static uint32_t settle_group(struct redact_span *group, uint32_t n) {
+static bool overlap(const struct redact_span *a, const struct redact_span *b) {
+        return a->start < b->end && b->start < a->end;
+}
+
+/* Takes out what is none, and the finds of built-in entities that lie in it. */
+static uint32_t without_none(const struct redact *r, struct redact_span *group, uint32_t n) {
         uint32_t kept = 0;
 
+        for (uint32_t i = 0; i < n; i++)
+                for (uint32_t k = 0; k < n && group[i].entity == REDACT_NONE; k++)
+                        if (group[k].entity < r->n_builtins && group[k].start >= group[i].start &&
+                                        group[k].end <= group[i].end)
+                                group[k].entity = REDACT_PLAIN;
+        for (uint32_t i = 0; i < n; i++)
+                if (group[i].entity != REDACT_NONE && group[i].entity != REDACT_PLAIN)
+                        group[kept++] = group[i];
+        return kept;
+}
+
+/* Leaves, of a group that overlaps, those that stand; returns how many, in order. */
+static uint32_t settle_group(const struct redact *r, struct redact_span *group, uint32_t n) {
+        uint32_t kept = 0;
+
+        n = without_none(r, group, n);
+        if (n < 2)
+                return n;
         qsort(group, n, sizeof(*group), by_worth);
         for (uint32_t i = 0; i < n; i++) {
                 bool free_to_stand = true;
                 for (uint32_t k = 0; k < kept && free_to_stand; k++)
-                        free_to_stand = group[i].start >= group[k].end ||
-                                        group[i].end <= group[k].start;
+                        free_to_stand = !overlap(&group[i], &group[k]);
                 if (free_to_stand)
                         group[kept++] = group[i];
         }
@@ -227,7 +248,7 @@ static struct find merge(struct redact *r, uint32_t n, uint32_t live, uint32_t e
                         }
                         break;
                 }
-                kept = to - from == 1 ? 1 : settle_group(spans + from, to - from);
+                kept = settle_group(r, spans + from, to - from);
                 memmove(spans + find.n_spans, spans + from, kept * sizeof(*spans));
                 find.n_spans += kept;
                 from = to;

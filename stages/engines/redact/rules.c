@@ -20,9 +20,11 @@ static const struct builtin {
 #define ENTITY(name, group, check, sure, context, sentence)                                        \
         {{#name, group, sure, context, sentence}, check},
 #define FORM(entity, score, pattern)
+#define NO_ENTITY(pattern)
 #include "stages/engines/redact/entities.def"
 #undef ENTITY
 #undef FORM
+#undef NO_ENTITY
 };
 #define BUILTINS_N (sizeof(builtins) / sizeof(builtins[0]))
 static_assert(BUILTINS_N < REDACT_ENTITIES_MAX / 2, "room for the operator's, and a counter each");
@@ -30,9 +32,11 @@ static_assert(BUILTINS_N < REDACT_ENTITIES_MAX / 2, "room for the operator's, an
 enum builtin_entity {
 #define ENTITY(name, group, check, sure, context, sentence) BUILTIN_##name,
 #define FORM(entity, score, pattern)
+#define NO_ENTITY(pattern)
 #include "stages/engines/redact/entities.def"
 #undef ENTITY
 #undef FORM
+#undef NO_ENTITY
 };
 
 static const struct form_row {
@@ -42,9 +46,11 @@ static const struct form_row {
 } form_rows[] = {
 #define ENTITY(name, group, check, sure, context, sentence)
 #define FORM(entity, score, pattern) {BUILTIN_##entity, score, pattern},
+#define NO_ENTITY(pattern) {REDACT_NONE, 1.0, pattern},
 #include "stages/engines/redact/entities.def"
 #undef ENTITY
 #undef FORM
+#undef NO_ENTITY
 };
 #define FORM_ROWS_N (sizeof(form_rows) / sizeof(form_rows[0]))
 
@@ -92,6 +98,8 @@ static int add_builtins(struct redact *r, struct redact_why *why) {
                 if (!r->entities[at].context)
                         return -ENOMEM;
         }
+        r->n_builtins = r->n_entities;
+        r->entities[REDACT_NONE] = (struct rules_entity){.name = "NONE", .check = check_none};
         return 0;
 }
 
@@ -183,6 +191,8 @@ int rules_add_form(struct redact *r, uint32_t entity, double score, const char *
 }
 
 static int add_forms(struct redact *r, struct redact_why *why) {
+        for (uint32_t i = 0; i < r->n_builtins; i++)
+                r->entities[REDACT_NONE].on |= r->entities[i].on;
         for (uint32_t i = 0; i < FORM_ROWS_N; i++) {
                 const struct form_row *row = &form_rows[i];
                 if (!r->entities[row->entity].on)

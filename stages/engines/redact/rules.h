@@ -16,6 +16,7 @@
 #define REDACT_FORMS_MAX 256u
 #define REDACT_FORM_WORDS (REDACT_FORMS_MAX / 64u)
 #define REDACT_SPANS_MAX 4096u
+#define REDACT_NONE REDACT_ENTITIES_MAX /* of a form: no find of a built-in entity may lie in it */
 
 struct rules_entity {
         char name[REDACT_NAME_MAX + 1];
@@ -39,8 +40,8 @@ struct redact_span {
 };
 
 struct redact {
-        struct rules_entity entities[REDACT_ENTITIES_MAX];
-        uint32_t n_entities;
+        struct rules_entity entities[REDACT_ENTITIES_MAX + 1]; /* the last is REDACT_NONE */
+        uint32_t n_entities, n_builtins; /* the built-in ones come first */
         struct rules_form forms[REDACT_FORMS_MAX];
         uint32_t n_forms;
         uint64_t starts[256][REDACT_FORM_WORDS]; /* which forms may begin with a byte */

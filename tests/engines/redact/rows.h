@@ -15,6 +15,12 @@ static const char *const rows[] = {
                 "[[CREDIT_CARD|6011-1111-1111-1117]]",
                 "maestro [[CREDIT_CARD|6304000000000000]], union pay [[CREDIT_CARD|6200000000000005]]",
                 "epoch 1748503543012 and hash 40128888888818810000001 are no cards",
+                "maestro [[CREDIT_CARD|581869532183]] is in 2ea0f690-a43b-5a6d-17cc-581869532183, which is none, "
+                "[[CREDIT_CARD|6091-8162-6647]] in 7daa6fb4-6091-8162-6647-c507f718bb51",
+                "not a UUID: 7daa6fb-[[CREDIT_CARD|6091-8162-6647]]-c507f718bb51, a UUID in an address: "
+                "[[URL|https://docs.example.com/7daa6fb4-6091-8162-6647-c507f718bb51]]",
+                "a DNI [[ES_NIF|5436210E]], a UUID 5436210E-3958-c853-181f-73db1c32d3e1, "
+                "none: [[ES_NIF|5436210E]]-3958-c853-181f-73db1c32d3e",
                 /* accounts */
                 "IBAN [[IBAN_CODE|GB82 WEST 1234 5698 7654 32]] please, or [[IBAN_CODE|DE89370400440532013000]]",
                 "[[IBAN_CODE|NO93 8601 1117 947]] is the shortest, [[IBAN_CODE|MT84MALT011000012345MTLCAST001S]] long",
