@@ -9,9 +9,11 @@
 
 /* ---- to the database ---- */
 
-static struct database_job *job_of(const struct stream *stream, uint32_t response, uint64_t bytes) {
+static struct database_job *job_of(struct worker *w, uint32_t response, uint64_t bytes) {
+        const struct stream *stream = w->stage;
         const struct log_response *r = &stream->log.shm->responses[response];
         struct database_job *job = database_job_new(DATABASE_STORE, bytes);
+        int code;
 
         if (!job)
                 return NULL;
@@ -24,13 +26,14 @@ static struct database_job *job_of(const struct stream *stream, uint32_t respons
         job->tenant_len = r->tenant_len;
         memcpy(job->id, r->id, sizeof(job->id));
         memcpy(job->tenant, r->tenant, sizeof(job->tenant));
-        if (bytes)
-                response_log_copy(&stream->log, response, bytes, job->events);
+        code = bytes ? response_log_copy(&stream->log, response, bytes, job->events) : 0;
+        if (code)
+                worker_fail(w, "stream: an answer in the log is broken", code);
         return job;
 }
 
-struct database_job *detached_job(const struct stream *stream, uint32_t response, uint64_t bytes) {
-        return bytes ? job_of(stream, response, bytes) : NULL;
+struct database_job *detached_job(struct worker *w, uint32_t response, uint64_t bytes) {
+        return bytes ? job_of(w, response, bytes) : NULL;
 }
 
 static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool stored) {
@@ -51,7 +54,7 @@ static void store(struct worker *w, uint32_t response) {
         /* Once its end is published its gateway has let go of the request. */
         bool letter = log_response_is_letter(&stream->log.view, response) &&
                       stream->log.links[response].list == LIST_HELD;
-        struct database_job *job = bytes || letter ? job_of(stream, response, bytes) : NULL;
+        struct database_job *job = bytes || letter ? job_of(w, response, bytes) : NULL;
 
         if (job && letter)
                 job->letter = letters_make(w, response);

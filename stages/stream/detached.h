@@ -17,8 +17,8 @@ void detached_resume(struct worker *w);
 /* Appends an event and says so; the last one of a detached response, or of a dead letter, is held and goes to the database first. As
  * response_log_append(). */
 int detached_append(struct worker *w, uint32_t response, const struct ring_msg *msg, uint64_t outcome);
-/* So many of the bytes that the database does not have, as a job. NULL: no memory. */
-struct database_job *detached_job(const struct stream *stream, uint32_t response, uint64_t bytes);
+/* So many of the bytes that the database does not have, as a job. NULL: no memory. The worker fails when they are no events. */
+struct database_job *detached_job(struct worker *w, uint32_t response, uint64_t bytes);
 /* What has ended and is not stored goes to the database again. */
 void detached_again(struct worker *w);
 /* What the database has answered; its state. How many answers. */

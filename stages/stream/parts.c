@@ -5,7 +5,7 @@
 /* False: there is no part, or no memory for it. */
 static bool hand_over(struct worker *w, uint32_t response, uint64_t bytes) {
         struct stream *stream = w->stage;
-        struct database_job *job = detached_job(stream, response, bytes);
+        struct database_job *job = detached_job(w, response, bytes);
 
         if (!job)
                 return false;

@@ -110,8 +110,8 @@ void response_log_settle(struct response_log *log, uint32_t response, bool store
 /* Bytes of the events of a response that are not stored, what is held included: struct log_event_head,
  * payload, padding to 8; as many times as there are events. 0: some are not kept any more, or there are none. */
 uint64_t response_log_bytes(const struct response_log *log, uint32_t response);
-/* The first n of these bytes. */
-void response_log_copy(const struct response_log *log, uint32_t response, uint64_t n, uint8_t *to);
+/* The first n of these bytes; -EBADMSG: they are no whole events. */
+int response_log_copy(const struct response_log *log, uint32_t response, uint64_t n, uint8_t *ret);
 /* The open detached response that holds most, and whose oldest events may go to the database: how many bytes, as
  * above. 0: there is none. */
 uint64_t response_log_part(struct response_log *log, uint32_t *ret);

@@ -45,6 +45,8 @@ static inline void response_tail_clear(struct log_response *r) {
 
 /* Gives back the extents before this one (index + 1). */
 void response_cut(struct response_log *log, uint32_t i, uint64_t keep);
+/* Gives back those of an open one that the database has. */
+void response_cut_stored(struct response_log *log, uint32_t i);
 /* Gives all of its extents back. */
 void response_extents_release(struct response_log *log, uint32_t i);
 /* The last steps of a drop; each may be repeated. Its extents are given back. */

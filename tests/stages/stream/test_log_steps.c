@@ -159,6 +159,7 @@ static void give_back(void *ctx) {
 static void recover_part(struct rig *copy, const struct part *part) {
         static uint8_t rest[BUDGET];
         uint64_t stored, bytes, last, at = 0;
+        uint32_t which;
 
         memcpy(copy->map, part->rig->map, copy->bytes);
         rig_attach(copy);
@@ -168,7 +169,7 @@ static void recover_part(struct rig *copy, const struct part *part) {
         ck_assert(stored == 0 || stored == part->bytes);
         ck_assert_uint_le(part->n, last);
         ck_assert_uint_eq(stored + bytes, last * PART_EVENT);
-        response_log_copy(&copy->log, part->response, bytes, rest);
+        ck_assert_int_eq(response_log_copy(&copy->log, part->response, bytes, rest), 0);
         for (uint64_t seq = stored / PART_EVENT + 1; seq <= last; seq++, at += PART_EVENT) {
                 struct log_event_head head;
 
@@ -177,6 +178,9 @@ static void recover_part(struct rig *copy, const struct part *part) {
                 ck_assert(pattern_is(rest + at + sizeof(head), PART_REQ, seq, PART_LEN));
         }
         check_kept(copy, part->response);
+        /* And may go on: there is room, or a part that makes room. */
+        ck_assert(response_log_part(&copy->log, &which) ||
+                        rig_append(copy, PART_REQ, 3 + last, PART_LEN, 0) == 0);
 }
 
 START_TEST(a_kill_at_every_instruction_while_a_part_is_given_back) {

@@ -524,7 +524,7 @@ static void expect_copy(const struct rig *rig, uint64_t req_id, uint32_t respons
 
         ck_assert_ptr_nonnull(copy);
         ck_assert_uint_eq(bytes, n_events * (sizeof(struct log_event_head) + layout_align(len, 8)));
-        response_log_copy(&rig->log, response, bytes, copy);
+        ck_assert_int_eq(response_log_copy(&rig->log, response, bytes, copy), 0);
         for (uint32_t i = 1; i <= n_events; i++) {
                 struct log_event_head head;
 
@@ -637,7 +637,7 @@ static struct given given;
 
 static void give(struct rig *rig, uint32_t response, uint64_t bytes) {
         ck_assert_uint_le(given.n + bytes, sizeof(given.bytes));
-        response_log_copy(&rig->log, response, bytes, given.bytes + given.n);
+        ck_assert_int_eq(response_log_copy(&rig->log, response, bytes, given.bytes + given.n), 0);
         given.n += bytes;
 }
 
@@ -837,6 +837,53 @@ START_TEST(a_successor_evicts_in_the_same_order) {
 }
 END_TEST
 
+#define ORDER_N 100u
+
+/* In turn from any entry on, backwards, and in no order at all. */
+START_TEST(a_successor_finds_any_order_again) {
+        for (uint64_t kind = 0; kind < 3; kind++) {
+                struct rig rig = rig_new(4 * SMALL);
+                uint64_t last = 0, n = 0;
+
+                for (uint64_t req = 1; req <= ORDER_N; req++) {
+                        uint64_t turn = kind == 0   ? (req + 70) % ORDER_N
+                                        : kind == 1 ? ORDER_N - req
+                                                    : req * 37 % ORDER_N;
+                        rig_create(&rig, req, 100, false);
+                        ck_assert_int_eq(rig_append(&rig, req, 200 + turn, 8, LOG_OUTCOME_DONE), 0);
+                }
+                rig_create(&rig, ORDER_N + 1, 1000, false); /* and one that is open */
+                rig_attach(&rig);
+                ck_assert_uint_eq(rig.log.list[LIST_FINISHED].n, ORDER_N);
+                for (uint32_t i = rig.log.list[LIST_FINISHED].first; i != LOG_NONE;
+                                i = rig.log.links[i].next, n++) {
+                        uint64_t finished_ns = atomic_load(&rig.log.shm->responses[i].finished_ns);
+                        ck_assert_uint_lt(last, finished_ns);
+                        last = finished_ns;
+                }
+                ck_assert_uint_eq(n, ORDER_N);
+                rig_close(&rig);
+        }
+}
+END_TEST
+
+START_TEST(a_successor_counts_ids_again_when_a_kill_left_too_many) {
+        struct rig rig = rig_new(SMALL);
+        uint64_t hash = log_id_hash("local", 5, "id-7", 4);
+        _Atomic uint32_t *right, *other;
+
+        rig_create(&rig, 7, 1, false);
+        right = log_presence(rig.log.shm, hash);
+        other = log_presence(rig.log.shm, hash + 1);
+        atomic_fetch_add(right, 1);
+        atomic_fetch_add(other, 1);
+        rig_attach(&rig);
+        ck_assert_uint_eq(atomic_load(right), 1);
+        ck_assert_uint_eq(atomic_load(other), 0);
+        rig_close(&rig);
+}
+END_TEST
+
 START_TEST(no_extent_is_lost_over_many_lives) {
         struct rig rig = rig_new(2 * SMALL);
 
@@ -894,6 +941,8 @@ int main(void) {
         tcase_add_test(holding, what_is_written_back_half_way_is_forgotten_by_a_successor);
         tcase_add_test(attach, a_successor_goes_on_where_the_log_stands);
         tcase_add_test(attach, a_successor_evicts_in_the_same_order);
+        tcase_add_test(attach, a_successor_finds_any_order_again);
+        tcase_add_test(attach, a_successor_counts_ids_again_when_a_kill_left_too_many);
         tcase_add_test(attach, no_extent_is_lost_over_many_lives);
         for (int i = 0; i < 5; i++) {
                 TCase *cases[] = {refusals, events, eviction, holding, attach};
