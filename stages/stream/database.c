@@ -14,7 +14,6 @@
 #include "stages/stream/join.h"
 
 #define TICK_NS NS_PER_S
-#define FIRST_NS (10 * NS_PER_MS) /* the stage has its core to itself until its first turns are done */
 #define EXPIRE_MOST 500u
 #define EXPIRE_EVERY_MAX_S 60u
 
@@ -22,6 +21,7 @@ STAILQ_HEAD(job_list, database_job);
 
 struct database {
         pthread_t thread;
+        bool started;
         pthread_mutex_t lock;
         pthread_cond_t work;
         /* Under the lock. */
@@ -356,9 +356,9 @@ static void expire(struct database *db) {
 }
 
 /* Takes what has come together; waits for it up to a tick. True: the thread is to end. */
-static bool take(struct database *db, uint64_t tick_ns, struct job_list *to) {
+static bool take(struct database *db, struct job_list *to) {
         struct database_job *job;
-        uint64_t until_ns = clock_now_ns() + tick_ns;
+        uint64_t until_ns = clock_now_ns() + TICK_NS;
         struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                         .tv_nsec = (long)(until_ns % NS_PER_S)};
         bool stop;
@@ -377,13 +377,10 @@ static bool take(struct database *db, uint64_t tick_ns, struct job_list *to) {
 
 static void *thread_main(void *arg) {
         struct database *db = arg;
-        uint64_t tick_ns = FIRST_NS;
         struct job_list jobs;
 
-        while (!take(db, tick_ns, &jobs)) {
-                if (tick_ns == FIRST_NS)
-                        (void)ensure_open(db, false);
-                tick_ns = TICK_NS;
+        (void)ensure_open(db, false);
+        while (!take(db, &jobs)) {
                 atomic_store_explicit(&db->since_ns, clock_now_ns(), memory_order_relaxed);
                 if (!STAILQ_EMPTY(&jobs))
                         run(db, &jobs);
@@ -426,8 +423,6 @@ int database_new(struct database **ret, const struct database_options *options) 
         STAILQ_INIT(&db->waiting);
         STAILQ_INIT(&db->done);
         r = record_decoder_init(&db->decoder);
-        if (r == 0)
-                r = thread_start(&db->thread, thread_main, db);
         if (r < 0) {
                 record_decoder_close(&db->decoder);
                 free(db->path);
@@ -436,6 +431,13 @@ int database_new(struct database **ret, const struct database_options *options) 
         }
         *ret = db;
         return 0;
+}
+
+int database_start(struct database *db) {
+        int r = db->started ? 0 : thread_start(&db->thread, thread_main, db);
+
+        db->started = r == 0;
+        return r;
 }
 
 struct database *database_free(struct database *db) {
@@ -447,7 +449,10 @@ struct database *database_free(struct database *db) {
         db->stop = true;
         pthread_mutex_unlock(&db->lock);
         pthread_cond_signal(&db->work);
-        pthread_join(db->thread, NULL);
+        if (db->started)
+                pthread_join(db->thread, NULL);
+        while ((job = first_of(&db->waiting)))
+                database_job_free(job);
         while ((job = first_of(&db->done)))
                 database_job_free(job);
         pthread_cond_destroy(&db->work);
@@ -467,6 +472,7 @@ void database_submit(struct database *db, struct database_job *job) {
         STAILQ_INSERT_TAIL(&db->waiting, job, next);
         pthread_mutex_unlock(&db->lock);
         pthread_cond_signal(&db->work);
+        (void)database_start(db); /* without one the stage tries again, and says so */
 }
 
 struct database_job *database_done(struct database *db) {

@@ -80,6 +80,8 @@ struct database_options {
 struct database;
 
 int database_new(struct database **ret, const struct database_options *options);
+/* Its thread runs from now on, or from the first job on. 0, -errno: there is none, and jobs wait for it. */
+int database_start(struct database *db);
 /* Ends the thread once it has done what it holds; jobs that nobody took are freed. NULL: no-op. */
 struct database *database_free(struct database *db);
 

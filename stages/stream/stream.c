@@ -24,6 +24,7 @@
 #include "stages/stream/restart.h"
 
 #define EXPIRE_EVERY_NS NS_PER_S
+#define FIRST_NS (10 * NS_PER_MS) /* this stage has its core to itself until its first turns are done */
 
 /* ---- records ---- */
 
@@ -251,12 +252,22 @@ static void watch_database(struct worker *w) {
                         (unsigned long long)(timeout_ns / NS_PER_MS));
 }
 
+/* What is held waits for it as long as there is none. */
+static void start_database(struct stream *stream) {
+        int r = stream->database ? database_start(stream->database) : 0;
+
+        if (r < 0 && !stream->said_no_thread)
+                log_error("database_thread", "error=\"%s\"", strerror(-r));
+        stream->said_no_thread = r < 0;
+}
+
 static void on_expire(struct loop_timer *timer) {
         struct worker *w = timer->owner;
         struct stream *stream = w->stage;
         const struct response_log *log = &stream->log;
         uint64_t now = loop_now_ns(w->loop), ttl = w->settings->stream.response_ttl_s * NS_PER_S;
 
+        start_database(stream);
         if (now > ttl)
                 response_log_expire(&stream->log, now - ttl);
         counters_set(w->counters, COUNTER_log_responses,
@@ -329,7 +340,7 @@ static int stream_attach(struct worker *w) {
                 return -EINVAL; /* no restart makes it larger */
         }
         stream->expire = (struct loop_timer){.fn = on_expire, .owner = w};
-        loop_timer_set(w->loop, &stream->expire, clock_now_ns());
+        loop_timer_set(w->loop, &stream->expire, clock_now_ns() + FIRST_NS);
         r = database_begin(w);
         /* Notices of the dead incarnation may be lost: everyone looks again. */
         for (uint32_t g = 0; r == 0 && g < w->topology->n_gateway_slots; g++)

@@ -40,7 +40,7 @@ struct stream {
         uint32_t n_touched;
         bool touched_more; /* than that */
         struct loop_timer expire;
-        bool said_unknown;
+        bool said_unknown, said_no_thread;
 
         struct database *database; /* NULL: stream.database is none */
         struct database_state state;
