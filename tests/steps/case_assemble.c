@@ -1,4 +1,5 @@
-/* Assemble: acks in place, one output for each input; requests, and errors that travel on. */
+/* Assemble: acks in place, one output for each input; requests, and errors that travel on. At some of them the
+ * stage has died of itself before: one runs alone, another's next death is its last, a third is given up. */
 #include <stdio.h>
 #include <string.h>
 
@@ -40,6 +41,10 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
         return hop_put_record(&record, to);
 }
 
+static uint32_t strikes(uint64_t n) {
+        return n % 8 == 6 ? 1 : n % 8 == 7 ? POISON_STRIKES - 1 : n % 8 == 5 ? POISON_STRIKES : 0;
+}
+
 static bool right(void) {
         for (uint64_t n = 1; n <= hop.n_limit; n++)
                 if (hop.n_outputs[n] != 1)
@@ -56,6 +61,7 @@ const struct hop_case hop_case = {
                 .n_warm = 11,
                 .n_inputs = 17,
                 .ordered = true,
+                .strikes = strikes,
                 .input = input,
                 .take = hop_take_record,
                 .right = right,

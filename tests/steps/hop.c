@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "shm/doorbell.h"
+#include "shm/ring_state.h"
 #include "shm/segment.h"
 
 #define EXIT_SKIPPED 77 /* as meson understands it */
@@ -133,6 +134,12 @@ static bool reruns(uint64_t req_id) {
         return hop_case.reruns && hop_case.reruns(req_id);
 }
 
+/* It died once more with this one at hand, and that was once too often: so it must not go on. */
+static bool given_up(uint64_t req_id) {
+        return req_id && hop.struck == req_id &&
+               hop_case.strikes(req_id) >= POISON_STRIKES - 1;
+}
+
 void hop_seen(uint64_t req_id, uint64_t ord, uint64_t digest, bool last, enum mr_error code) {
         struct hop_side *side = &hop.side;
         uint64_t at = side->n_out++ % (HOP_REQUESTS * HOP_OUTPUTS);
@@ -156,6 +163,9 @@ void hop_seen(uint64_t req_id, uint64_t ord, uint64_t digest, bool last, enum mr
                 hop.n_outputs[req_id] = (uint32_t)ord + 1;
         } else if (hop_case.restarts && code == MR_E_worker_restarted && ord > 0 && !reruns(req_id)) {
                 side->n_restarted++;
+        } else if (given_up(req_id)) {
+                side->n_letters += code == MR_E_dead_letter;
+                side->n_wrong += code != MR_E_dead_letter;
         } else if (ord >= hop.n_outputs[req_id] || digest != hop.digest[req_id][ord] ||
                         (hop_case.ordered && hop.order[at] != (req_id << 32 | ord))) {
                 side->n_wrong++;
@@ -247,6 +257,10 @@ static bool feed_one(void) {
                 return false;
         r = ring_tx_begin(tx, HOP_INPUT_MAX, &to);
         STEPS_REQUIRE(r == 0);
+        if (hop_case.strikes) /* of lives before the first that is seen here */
+                ring_state_store(&(struct ring_rx){.map = hop.in.cons}, tx->next,
+                                ring_state_pack(tx->next, 0, hop_case.strikes(hop.side.n_fed + 1),
+                                                RING_CLAIMED));
         len = hop_case.input(hop.side.n_fed + 1, &meta, to);
         ring_tx_end(tx, &meta, len);
         ring_tx_commit(tx);
@@ -373,6 +387,7 @@ static void judge(bool lived) {
         v->n_wrong += side->n_wrong;
         v->n_restarted += side->n_restarted;
         v->n_reruns += side->n_reruns;
+        v->n_letters += side->n_letters;
         v->n_died += !lived;
         if (lived && (!all_taken() || side->drain.rd != word_of(&hop.out.prod.prod->head)))
                 v->n_stuck++;
@@ -392,15 +407,33 @@ static bool known(void) {
         return hop_findings(&hop.verdict) >= hop.enough;
 }
 
+/* The input that has the strike more: it stands there, or the next life will write it. */
+static uint64_t struck_last(void) {
+        const struct ring_rx rx = {.map = hop.in.cons};
+        uint64_t head = word_of(&hop.in.prod.prod->head);
+
+        for (uint64_t seq = word_of(&hop.in.cons.cons->tail); seq != head; seq++)
+                if (ring_state_strikes(ring_state_load(&rx, seq)) > hop_case.strikes(seq))
+                        return seq;
+        return hop.blame ? word_of(&hop.in.cons.cons->active) : 0;
+}
+
+/* Whose doing the next life hears that this death was. */
+static void blame(bool own) {
+        hop.blame = own;
+        hop.struck = hop_case.strikes ? struck_last() : 0;
+}
+
 /* The stage is dead now: what follows? Everything is as before afterwards, but for the verdict. */
 static void recover(struct steps *steps, bool awake) {
         struct hop_side before = hop.side;
 
         if (awake)
                 drain_and_sleep();
-        hop.blame = awake; /* once a kill, once the stage's own doing */
+        blame(awake); /* once a kill, once the stage's own doing */
         judge(live(life_start()));
         hop.side = before;
+        hop.struck = 0;
         steps_restore(steps);
 }
 
@@ -415,7 +448,7 @@ static void recover_twice(struct steps *steps, bool awake) {
         if (awake)
                 drain_and_sleep();
         steps_like(&second, steps);
-        hop.blame = awake;
+        blame(awake);
         pid = life_start();
         while (word_of(hop.ready) != (uint64_t)pid && !known() &&
                         steps_one(pid, &status) == STEPS_STEPPED) {
@@ -426,6 +459,7 @@ static void recover_twice(struct steps *steps, bool awake) {
         steps_kill(pid);
         steps_free(&second);
         hop.side = before;
+        hop.struck = 0;
         steps_restore(steps);
 }
 
@@ -446,7 +480,7 @@ static void step_through(struct steps *steps, const struct hop_plan *plan) {
         int status;
         pid_t pid;
 
-        hop.blame = false;
+        blame(false);
         pid = life_start();
         at_state(steps, plan);
         for (;;) {
@@ -473,7 +507,7 @@ static void kill_at(const struct steps *start, uint64_t point, bool awake) {
         struct steps here;
         pid_t pid;
 
-        hop.blame = false;
+        blame(false);
         pid = life_start();
         for (uint64_t i = 0; i < point; i++) {
                 enum steps_event event = steps_one(pid, &status);

@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "tests/steps/steps.h"
 
@@ -42,6 +43,9 @@ struct hop_case {
         bool (*is_read)(uint64_t req); /* this one has a reader, its gateway's table says. NULL: none */
         bool busy;                 /* has threads that wake it */
         void (*settings)(struct settings *settings);
+        /* Strikes that input n has when it comes, of a stage that acks in place; an input is a request then.
+         * One more and it may be its last: such an end is known by its code. NULL: none. */
+        uint32_t (*strikes)(uint64_t n);
         /* Input n: fills *meta, writes the payload, returns its length. */
         uint32_t (*input)(uint64_t n, struct ring_meta *meta, uint8_t *to);
         /* The consumer has taken a record: hop_seen() for what it says. */
@@ -73,7 +77,7 @@ struct hop_side {
                 uint32_t base; /* ord of the last RESTART */
                 bool ended;
         } request[HOP_REQUESTS + 1];
-        uint32_t n_lost, n_doubled, n_wrong, n_restarted, n_reruns;
+        uint32_t n_lost, n_doubled, n_wrong, n_restarted, n_reruns, n_letters;
 };
 
 struct hop_verdict {
@@ -83,6 +87,7 @@ struct hop_verdict {
         uint64_t n_lives;    /* successors that ran to the end */
         uint64_t n_killed;   /* of the victims: killed for good, not held back */
         uint64_t n_restarted, n_reruns;
+        uint64_t n_letters; /* requests that died of one strike more */
         uint64_t n_lost, n_doubled, n_wrong; /* outputs */
         uint64_t n_stuck; /* lives: inputs that stay, outputs that nobody is rung for, slots never freed */
         uint64_t n_died;  /* lives that ended by themselves */
@@ -105,6 +110,7 @@ struct hop {
         mr_au64 *ready;          /* shared: the process that said READY last */
         uint64_t epoch;          /* lives begun */
         bool blame;              /* the next life hears that the death before it was its own doing */
+        uint64_t struck;         /* the input that it was at when it died so, 0: none */
         struct record_decoder decoder;
 
         uint64_t n_limit; /* inputs that may be fed by now */

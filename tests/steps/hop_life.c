@@ -34,7 +34,8 @@ int __real_loop_turn(struct loop *loop, uint64_t wait_until_ns);
 int __wrap_worker_setup(struct worker *w, char why[static WORKER_WHY_BYTES]) {
         (void)why;
         self = w;
-        log_init("hop", LOG_LEVEL_ERROR);
+        /* To give a request up is an error that is said. */
+        log_init("hop", hop_case.strikes ? LOG_LEVEL_BROKEN : LOG_LEVEL_ERROR);
         w->hello = (struct channel_hello){.role = hop_case.role,
                         .proc = hop.self,
                         .epoch = hop.epoch,

@@ -38,11 +38,12 @@ static const uint64_t *kind_of(const char *name) {
 
 static void print(const struct hop_verdict *v) {
         printf("steps stage=%s points=%llu states=%llu second=%llu killed=%llu lives=%llu "
-               "restarted=%llu reruns=%llu lost=%llu doubled=%llu wrong=%llu stuck=%llu died=%llu\n",
+               "restarted=%llu reruns=%llu letters=%llu lost=%llu doubled=%llu wrong=%llu stuck=%llu died=%llu\n",
                         hop_case.name, (unsigned long long)v->n_points,
                         (unsigned long long)v->n_states, (unsigned long long)v->n_second,
                         (unsigned long long)v->n_killed, (unsigned long long)v->n_lives,
                         (unsigned long long)v->n_restarted, (unsigned long long)v->n_reruns,
+                        (unsigned long long)v->n_letters,
                         (unsigned long long)v->n_lost, (unsigned long long)v->n_doubled,
                         (unsigned long long)v->n_wrong, (unsigned long long)v->n_stuck,
                         (unsigned long long)v->n_died);
