@@ -1,16 +1,32 @@
 /*
  * Post: folds into its slab. Two requests side by side, so that a batch touches both; characters cut in two,
  * so that bytes wait in the slab; every fourth request ends in an error, and every fourth other one runs anew
- * after its first delta, of which a byte waits.
+ * after its first delta, of which a byte waits. With POST_REDACT an address is cut in two as well, and what may be
+ * its beginning waits.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/steps/hop.h"
 
 #define STEPS 5u
 
-static const char *const texts[STEPS] = {"", "Gr\xc3", ("\xbc\xc3\x9f" "e [1]"), " an alle \xe2\x82", ""};
+#if POST_REDACT
+#define NAME "post_redact"
+#define WHOLE "Gr\u00fc\u00dfe [1] to <EMAIL_ADDRESS>, an alle \ufffd"
+#define FAILED "Gr\u00fc\u00dfe [1] to <EMAIL_ADDRESS>, an alle "
+#define ANEW "ple.com, an alle \ufffd"
+static const char *const texts[STEPS] = {
+                "", "Gr\xc3", ("\xbc\xc3\x9f" "e [1] to ann@exam"), "ple.com, an alle \xe2\x82", ""};
+#else
+#define NAME "post"
+#define WHOLE "Gr\u00fc\u00dfe [1] an alle \ufffd"
+#define FAILED "Gr\u00fc\u00dfe [1] an alle "
+#define ANEW " an alle \ufffd"
+static const char *const texts[STEPS] = {
+                "", "Gr\xc3", ("\xbc\xc3\x9f" "e [1]"), " an alle \xe2\x82", ""};
+#endif
 
 static bool fails(uint64_t req) {
         return req % 4 == 0;
@@ -57,20 +73,29 @@ static uint32_t input(uint64_t n, struct ring_meta *meta, uint8_t *to) {
 
 static bool right(void) {
         for (uint64_t req = 1; req <= hop.n_limit / STEPS; req++)
-                if (strcmp(hop.text[req], fails(req)       ? "Gr\u00fc\u00dfe [1] an alle "
-                                          : runs_anew(req) ? " an alle \ufffd"
-                                                           : "Gr\u00fc\u00dfe [1] an alle \ufffd") != 0)
+                if (strcmp(hop.text[req], fails(req) ? FAILED : runs_anew(req) ? ANEW : WHOLE) != 0)
                         return false;
         return true;
 }
 
+static void settings(struct settings *s) {
+        if (!POST_REDACT)
+                return;
+        s->memory.ring_bytes = hop_case.out.bytes;
+        s->post.redact.entities.v = calloc(1, sizeof(*s->post.redact.entities.v));
+        STEPS_REQUIRE(s->post.redact.entities.v);
+        s->post.redact.entities.v[0] = strdup("EMAIL_ADDRESS");
+        s->post.redact.entities.n = 1;
+}
+
 const struct hop_case hop_case = {
-                .name = "post",
+                .name = NAME,
                 .role = ROLE_POST,
                 .in = {.id = 1, .n = 16, .max_batch = 4, .max_rec = 1024, .bytes = 4096},
-                .out = {.id = 2, .n = 32, .max_batch = 16, .max_rec = 4096, .bytes = 16384},
+                .out = {.id = 2, .n = 32 << POST_REDACT, .max_batch = 16 << POST_REDACT, .max_rec = 4096,
+                                .bytes = 16384 << POST_REDACT},
                 .n_slots = 2,
-                .n_units = 4,
+                .n_units = 4 << POST_REDACT,
                 .per_request = STEPS,
                 .n_warm = 20,
                 .n_inputs = 40,
@@ -78,4 +103,5 @@ const struct hop_case hop_case = {
                 .input = input,
                 .take = hop_take_record,
                 .right = right,
+                .settings = settings,
 };
