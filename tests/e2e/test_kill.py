@@ -46,6 +46,22 @@ def test_a_stage_killed_with_200_requests_in_flight(daemon, stage):
     requests = d.status()["requests"]
     assert requests["admitted"] == 200 and requests["in_flight"] == 0
     assert requests["completed"] + requests["failed"] + requests["cancelled"] == 200
+    if stage == "stream":
+        read_again(d, prompts)
+
+
+def read_again(d, prompts):
+    """Answers that have ended are kept over another death, and are read as they were."""
+    killed = d.pid("stream", 0)
+    os.kill(killed, signal.SIGKILL)
+    c = d.client()
+    for i in prompts:
+        c.send(op="attach", id=i)
+    for i, prompt in prompts.items():
+        events = c.events(i)
+        check_sequence(events)
+        assert events[-1]["ev"] == "done" and text_of(events) == prompt
+    d.wait_ready("stream", 0, killed)
 
 
 def test_every_stage_killed_again_and_again_under_load(daemon):
