@@ -357,9 +357,7 @@ static int by_name(const FTSENT **a, const FTSENT **b) {
         return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-/* Calls fn for each file below, or for the path itself when it is no folder. */
-static int walk(const char *path, int (*fn)(const FTSENT *entry, void *ctx),
-                const struct documents_sink *sink, void *ctx) {
+int documents_walk(const char *path, const struct documents_walk *walk) {
         char *const roots[] = {(char *)path, NULL};
         FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
         int r = 0;
@@ -371,37 +369,66 @@ static int walk(const char *path, int (*fn)(const FTSENT *entry, void *ctx),
 
                 if (inside && entry->fts_name[0] == '.' && entry->fts_info != FTS_DP)
                         fts_set(tree, entry, FTS_SKIP);
+                else if (entry->fts_info == FTS_D && walk->on_folder &&
+                                !walk->on_folder(entry->fts_path, entry->fts_statp, walk->ctx))
+                        fts_set(tree, entry, FTS_SKIP);
                 else if (entry->fts_info == FTS_F || (!inside && entry->fts_info == FTS_DEFAULT))
-                        r = !inside || kind_of(entry->fts_name) != KIND_UNKNOWN ? fn(entry, ctx)
-                                                                                : 0;
-                else if (sink && (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR ||
-                                                 entry->fts_info == FTS_NS ||
-                                                 entry->fts_info == FTS_SLNONE))
-                        sink->on_refused(entry->fts_path, 0, strerror(entry->fts_errno), sink->ctx);
+                        r = !inside || kind_of(entry->fts_name) != KIND_UNKNOWN
+                                            ? walk->on_file(entry->fts_path, entry->fts_statp,
+                                                              walk->ctx)
+                                            : 0;
+                else if (walk->on_refused && (entry->fts_info == FTS_DNR ||
+                                                             entry->fts_info == FTS_ERR ||
+                                                             entry->fts_info == FTS_NS ||
+                                                             entry->fts_info == FTS_SLNONE))
+                        walk->on_refused(entry->fts_path, 0, strerror(entry->fts_errno),
+                                        walk->ctx);
         }
         fts_close(tree);
         return r;
 }
 
-static int read_entry(const FTSENT *entry, void *ctx) {
-        return take_file(entry->fts_path, ctx);
+static int read_entry(const char *path, const struct stat *st, void *ctx) {
+        (void)st;
+        return take_file(path, ctx);
 }
 
-static int measure_entry(const FTSENT *entry, void *ctx) {
-        *(uint64_t *)ctx += (uint64_t)entry->fts_statp->st_size;
+static void refuse_entry(const char *path, uint64_t row, const char *why, void *ctx) {
+        const struct documents_sink *sink = ctx;
+
+        sink->on_refused(path, row, why, sink->ctx);
+}
+
+static int measure_entry(const char *path, const struct stat *st, void *ctx) {
+        (void)path;
+        *(uint64_t *)ctx += (uint64_t)st->st_size;
         return 0;
 }
 
 int documents_read(const char *path, const struct documents_sink *sink) {
-        if (strcmp(path, "-") == 0)
-                return take_stdin(sink);
-        return walk(path, read_entry, sink, (void *)sink);
+        const struct documents_walk walk = {
+                        .on_file = read_entry, .on_refused = refuse_entry, .ctx = (void *)sink};
+
+        return strcmp(path, "-") == 0 ? take_stdin(sink) : documents_walk(path, &walk);
+}
+
+int documents_read_file(const char *path, const struct documents_sink *sink) {
+        return take_file(path, sink);
 }
 
 uint64_t documents_bytes(const char *path) {
         uint64_t n = 0;
+        const struct documents_walk walk = {.on_file = measure_entry, .ctx = &n};
 
         if (strcmp(path, "-") != 0)
-                walk(path, measure_entry, NULL, &n);
+                documents_walk(path, &walk);
         return n;
+}
+
+bool documents_takes(const char *path) {
+        return kind_of(path) != KIND_UNKNOWN;
+}
+
+bool documents_has_rows(const char *path) {
+        return kind_of(path) == KIND_ROWS;
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "stages/engines/index/index.h"
 
@@ -29,6 +30,22 @@ struct documents_sink {
 };
 
 int documents_read(const char *path, const struct documents_sink *sink);
+/* One file, whatever its name. */
+int documents_read_file(const char *path, const struct documents_sink *sink);
+
+/* What documents_read() would read below a path. */
+struct documents_walk {
+        /* A folder, before it is listed; false: it is passed over. NULL: none is. */
+        bool (*on_folder)(const char *path, const struct stat *st, void *ctx);
+        /* 0, or anything else to end the walk, which is then returned. */
+        int (*on_file)(const char *path, const struct stat *st, void *ctx);
+        void (*on_refused)(const char *path, uint64_t row, const char *why, void *ctx); /* or NULL */
+        void *ctx;
+};
+int documents_walk(const char *path, const struct documents_walk *walk);
+/* By its name: of a kind that is known, and of rows. */
+bool documents_takes(const char *path);
+bool documents_has_rows(const char *path);
 /* Bytes that documents_read() will read; 0 for what cannot be known. */
 uint64_t documents_bytes(const char *path);
 

@@ -143,6 +143,7 @@ struct index_stats {
 struct index_entry {
         struct index_key key;
         struct index_str title;
+        struct index_str source; /* the file that it came from */
         uint64_t chunks;
         uint64_t bytes;
 };

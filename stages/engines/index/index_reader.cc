@@ -106,7 +106,8 @@ int index_reader_list(struct index_reader *reader, const struct index_list *list
                                 if (!is_listed(stored.hit.key, list))
                                         continue;
                                 const struct index_entry entry = {stored.hit.key, stored.hit.title,
-                                                stored.hit.n_chunks, stored.document_bytes};
+                                                stored.hit.source, stored.hit.n_chunks,
+                                                stored.document_bytes};
                                 stopped = list->fn(&entry, list->ctx);
                                 if (stopped != 0)
                                         return;
