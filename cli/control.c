@@ -295,10 +295,18 @@ static void print_lane(const msgpack_object *lane) {
         }
 }
 
+static void print_watch(const msgpack_object *p) {
+        print_place(p, "watch", 5);
+        printf("  added %" PRIu64 "  replaced %" PRIu64 "  removed %" PRIu64 "  refused %" PRIu64
+               "\n",
+                        number(p, "added"), number(p, "replaced"), number(p, "removed"),
+                        number(p, "refused"));
+}
+
 static void print_status(const msgpack_object *s) {
         const msgpack_object *gateways = member(s, "gateways"), *lanes = member(s, "lanes");
         const msgpack_object *requests = member(s, "requests"), *uptime = member(s, "uptime_s");
-        const msgpack_object *http = member(s, "http");
+        const msgpack_object *http = member(s, "http"), *watch = member(s, "watch");
 
         printf("millrace %.*s  instance %.*s  pid %" PRIu64 "  %.*s", TEXT(member(s, "version")),
                         TEXT(member(s, "instance")), number(s, "pid"), TEXT(member(s, "state")));
@@ -317,7 +325,10 @@ static void print_status(const msgpack_object *s) {
         for (uint32_t i = 0; lanes->type == MSGPACK_OBJECT_ARRAY && i < lanes->via.array.size; i++)
                 print_lane(&lanes->via.array.ptr[i]);
         print_place(member(s, "telemetry"), "telemetry", 9);
-        printf("\nrequests  admitted %" PRIu64 "  completed %" PRIu64 "  failed %" PRIu64
+        printf("\n");
+        if (watch->type == MSGPACK_OBJECT_MAP)
+                print_watch(watch);
+        printf("requests  admitted %" PRIu64 "  completed %" PRIu64 "  failed %" PRIu64
                "  cancelled %" PRIu64 "  in flight %" PRIu64 "  shed %" PRIu64 "\n",
                         number(requests, "admitted"), number(requests, "completed"),
                         number(requests, "failed"), number(requests, "cancelled"),

@@ -60,6 +60,11 @@
         C(rerank_timeout, "results that it was too slow for")                                      \
         C(rerank_error, "results that it failed")                                                  \
         C(rerank_skipped, "results not put to it because it had failed lately")                    \
+        C(watch_added, "documents of watched folders added to the index")                         \
+        C(watch_replaced, "documents of watched folders that changed")                            \
+        C(watch_removed, "documents of watched folders that went")                                \
+        C(watch_refused, "files and rows of watched folders that could not go in")                \
+        C(watch_scans, "looks at everything in the watched folders")                              \
         C(upstream_ok, "backend requests that ended well")                                         \
         C(upstream_error, "backend requests that failed")                                          \
         C(upstream_timeout, "backend requests that timed out")                                     \

@@ -20,6 +20,7 @@ const char *mr_role_name(enum mr_role role) {
                         [ROLE_STREAM] = "stream",
                         [ROLE_GATEWAY] = "gateway",
                         [ROLE_TELEMETRY] = "telemetry",
+                        [ROLE_WATCH] = "watch",
         };
 
         return (unsigned)role < ROLES_N ? names[role] : NULL;

@@ -34,7 +34,7 @@ typedef _Atomic uint64_t mr_au64;
 #define GATEWAY_PLACES_MAX 4
 #define GATEWAY_SLOTS_MAX (GATEWAY_PLACES_MAX + 1) /* one spare, for lossless restarts */
 #define LANE_STAGES_N 5
-#define PROCS_MAX (GATEWAY_SLOTS_MAX + LANES_MAX * LANE_STAGES_N + 1)
+#define PROCS_MAX (GATEWAY_SLOTS_MAX + LANES_MAX * LANE_STAGES_N + 2)
 #define RINGS_PER_LANE_MAX (4 * GATEWAY_SLOTS_MAX + 5)
 #define RINGS_MAX (LANES_MAX * RINGS_PER_LANE_MAX)
 
@@ -51,6 +51,7 @@ enum mr_role {
         ROLE_STREAM,
         ROLE_GATEWAY,
         ROLE_TELEMETRY,
+        ROLE_WATCH, /* runs only where rag.watch names a folder */
         ROLES_N,
 };
 static_assert(ROLE_STREAM + 1 == LANE_STAGES_N, "lane stages are the first roles");

@@ -18,6 +18,8 @@ static bool proc_is_sound(const struct topology_shm *t, uint32_t p) {
                 return role == ROLE_GATEWAY && t->procs[p].slot == p;
         if (p == topology_proc_telemetry(t))
                 return role == ROLE_TELEMETRY;
+        if (p == topology_proc_watch(t))
+                return role == ROLE_WATCH;
         return role == (p - t->n_gateway_slots) % LANE_STAGES_N &&
                t->procs[p].lane == (p - t->n_gateway_slots) / LANE_STAGES_N;
 }
@@ -42,7 +44,7 @@ int topology_check(const struct topology_shm *t, uint64_t map_bytes) {
                         t->n_gateways > GATEWAY_PLACES_MAX || t->n_gateway_slots < t->n_gateways ||
                         t->n_gateway_slots > GATEWAY_SLOTS_MAX)
                 return -EPROTO;
-        if (t->n_procs != topology_proc_telemetry(t) + 1 || t->n_rings > RINGS_MAX)
+        if (t->n_procs != topology_proc_watch(t) + 1 || t->n_rings > RINGS_MAX)
                 return -EPROTO;
         for (uint32_t p = 0; p < t->n_procs; p++)
                 if (!proc_is_sound(t, p))

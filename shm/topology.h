@@ -79,7 +79,7 @@ static inline uint64_t lane_word_generation(uint64_t word) {
         return word >> 8;
 }
 
-/* Process indexes: gateway slots, then lanes' stages in pipeline order, then telemetry. */
+/* Process indexes: gateway slots, then lanes' stages in pipeline order, then telemetry, then watch. */
 static inline uint32_t topology_proc_gateway(uint32_t slot) {
         return slot;
 }
@@ -88,6 +88,9 @@ static inline uint32_t topology_proc_stage(const struct topology_shm *t, uint32_
 }
 static inline uint32_t topology_proc_telemetry(const struct topology_shm *t) {
         return t->n_gateway_slots + t->n_lanes * LANE_STAGES_N;
+}
+static inline uint32_t topology_proc_watch(const struct topology_shm *t) {
+        return topology_proc_telemetry(t) + 1;
 }
 static inline void topology_geometry(const struct topology_ring *ring, struct ring_geometry *ret) {
         *ret = (struct ring_geometry){ .id = ring->id, .n = ring->n, .max_batch = ring->max_batch,

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "shm/log.h"
+#include "stages/engines/index/documents.h"
 #include "stages/engines/mustache/folder.h"
 #include "stages/engines/redact/redact.h"
 #include "supervisor/address.h"
@@ -364,6 +365,33 @@ static int check_endpoint(const struct check *check, const char *path,
         return endpoint ? check_key(check, path, endpoint->api_key_env, endpoint->api_key_file) : 0;
 }
 
+/* Folders that are there now; one that goes later is waited for. */
+static int check_watched(const struct check *check) {
+        const struct settings_strs *watch = &check->s->rag.watch;
+        char path[CONFIG_PATH_MAX], name[SETTINGS_TEXT_MAX + 1];
+        int r = 0;
+
+        if (watch->n > 0 && strcmp(check->s->rag.index, "none") == 0)
+                return REFUSE(check, "rag.watch", "rag.index",
+                              "found folders, expected none as long as rag.index is none and there "
+                              "is no index to keep them in");
+        for (uint32_t i = 0; i < watch->n && r == 0; i++) {
+                snprintf(path, sizeof(path), "rag.watch.%u", i);
+                if (documents_id(watch->v[i], name, sizeof(name)) < 0 || !*name ||
+                    strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+                        return REFUSE(check, path, NULL,
+                                      "found %.200s, expected a folder by its name or its absolute "
+                                      "path: documents are called by it",
+                                      watch->v[i]);
+                r = check_folder(check, path, watch->v[i]);
+                for (uint32_t k = 0; k < i && r == 0; k++)
+                        if (strcmp(watch->v[i], watch->v[k]) == 0)
+                                r = REFUSE(check, path, NULL,
+                                           "found %.200s twice, expected it once", watch->v[i]);
+        }
+        return r;
+}
+
 static int check_files(const struct check *check) {
         int r;
 
@@ -374,6 +402,9 @@ static int check_files(const struct check *check) {
         if (r)
                 return r;
         r = check_endpoint(check, "rag.rerank", check->s->rag.rerank);
+        if (r)
+                return r;
+        r = check_watched(check);
         if (r)
                 return r;
         r = check_file(check, "assemble.few_shot", check->s->assemble.few_shot);
@@ -406,7 +437,7 @@ static int check_redaction(const struct check *check) {
 
 static int check_available(const struct check *check) {
         static const char *const later[] = {
-                "auth.keys_file", "sessions.history_turns", "rag.watch",
+                "auth.keys_file", "sessions.history_turns",
                 "assemble.few_shot", "inference.cache.enabled",
                 "post.redact.input", "post.redact.restore",
                 "post.safety.mode",

@@ -241,8 +241,8 @@ static void on_restart(struct control_client *c, const struct request *q) {
         if (role == ROLES_N && !all) {
                 answer_error(c, q->op, "invalid_request",
                                 "stage: expected gateway, rag, assemble, inference, post, stream, "
-                                "telemetry "
-                                "or all");
+                                "telemetry, "
+                                "watch or all");
         } else if (q->lane >= (int64_t)d->memory.topology->n_lanes) {
                 answer_error(c, q->op, "invalid_request", "lane: there is no such lane");
         } else if (q->lane >= 0 && !all && role >= LANE_STAGES_N) {

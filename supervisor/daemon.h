@@ -61,7 +61,7 @@ struct process {
         uint32_t lane;
         uint32_t place;       /* of a gateway, as the outside sees it; GATEWAY_NO_PLACE: none */
         uint32_t left_place;  /* closing: the one that it had */
-        bool wanted;          /* false: the spare gateway slot */
+        bool wanted;          /* false: the spare gateway slot, a watcher of nothing */
         bool closing;         /* a gateway without a place, until the last of its requests has ended */
         bool served;          /* it has been ready since its slot was the spare */
         bool held;            /* to be started when a lane's reset is over */
@@ -183,6 +183,8 @@ uint64_t daemon_in_flight(const struct daemon *d);
 void process_init(struct process *p, struct daemon *d, uint32_t index);
 /* Starts it now, whatever it was waiting for; no-op while it runs. */
 void process_start(struct process *p);
+/* Of the watcher: whether the settings want one now; one that runs and is not wanted leaves. */
+void process_reconsider(struct process *p);
 /* Forgets why it is down, then process_start(). */
 void process_pardon(struct process *p);
 void process_drain(struct process *p);

@@ -2,7 +2,7 @@
  * ending -- how the daemon ends: in order and with nothing lost, or at once.
  *
  *   ADMITTED --(every gateway has no open request)--> STAGES: rag leaves, then assemble, inference,
- *   post, stream --> GATEWAYS leave --> TELEMETRY leaves --> DONE
+ *   post, stream --> GATEWAYS leave --> ASIDE: telemetry and watch leave --> DONE
  *   CUT (a second signal, an escalation, time is up): gateways end each open answer with one error
  *   --> ALL leave
  *
@@ -19,7 +19,7 @@ enum ending_step {
         STEP_ADMITTED,
         STEP_STAGES, /* and so many more, one for each stage */
         STEP_GATEWAYS = STEP_STAGES + LANE_STAGES_N,
-        STEP_TELEMETRY,
+        STEP_ASIDE,
         STEP_CUT,
         STEP_ALL,
         STEP_KILL,
@@ -30,8 +30,8 @@ static bool belongs(const struct process *p, uint32_t step) {
                 return (uint32_t)p->role == step - STEP_STAGES;
         if (step == STEP_GATEWAYS)
                 return p->role == ROLE_GATEWAY;
-        if (step == STEP_TELEMETRY)
-                return p->role == ROLE_TELEMETRY;
+        if (step == STEP_ASIDE)
+                return p->role == ROLE_TELEMETRY || p->role == ROLE_WATCH;
         return true;
 }
 
@@ -109,7 +109,7 @@ void ending_advance(struct daemon *d) {
                         break;
                 case STEP_ALL:
                 case STEP_KILL:
-                case STEP_TELEMETRY:
+                case STEP_ASIDE:
                         if (all_left(d, e->step))
                                 finish(d);
                         return;

@@ -71,6 +71,11 @@ static void ring_neighbours(const struct process *p) {
                         doorbell_ring(d->procs[i].bell);
 }
 
+/* Does a daemon that starts come to nothing without it? */
+static bool is_needed(const struct process *p) {
+        return p->role != ROLE_WATCH;
+}
+
 static void obey(struct process *p, enum restart_order order) {
         struct daemon *d = p->d;
 
@@ -80,12 +85,12 @@ static void obey(struct process *p, enum restart_order order) {
         case ORDER_RETRY:
                 log_error("down", "%s deaths=%u retry_s=%llu", process_tag(p), p->restart.n_deaths,
                                 RESTART_RETRY_NS / NS_PER_S);
-                if (d->phase == DAEMON_STARTING)
+                if (d->phase == DAEMON_STARTING && is_needed(p))
                         ending_stop(d, 1);
                 break;
         case ORDER_NEVER:
                 log_error("down", "%s why=permanent", process_tag(p));
-                if (d->phase == DAEMON_STARTING)
+                if (d->phase == DAEMON_STARTING && is_needed(p))
                         ending_stop(d, 2);
                 return;
         case ORDER_ESCALATE: /* lanes_died() has seen to it */
@@ -209,6 +214,8 @@ static void became_ready(struct process *p) {
         standby_want(p);
         if (p->closing)
                 say(p, CHANNEL_CLOSE);
+        if (p->role == ROLE_WATCH && !p->wanted)
+                process_leave(p);
         log_info("ready", "%s epoch=%llu took_us=%llu standby=%d", process_tag(p),
                         (unsigned long long)p->epoch,
                         (unsigned long long)((loop_now_ns(d->loop) - p->started_ns) / NS_PER_US),
@@ -429,6 +436,19 @@ static void on_start_timer(struct loop_timer *timer) {
                 process_start(p);
 }
 
+/* Folders to watch and an index to keep them in. */
+static bool watch_is_wanted(const struct settings *s) {
+        return s->rag.watch.n > 0 && s->rag.index && strcmp(s->rag.index, "none") != 0;
+}
+
+void process_reconsider(struct process *p) {
+        p->wanted = watch_is_wanted(p->d->settings);
+        if (p->wanted)
+                return;
+        loop_timer_clear(p->d->loop, &p->start_timer);
+        process_leave(p);
+}
+
 void process_pardon(struct process *p) {
         if (process_is_running(p))
                 return;
@@ -521,7 +541,8 @@ void process_init(struct process *p, struct daemon *d, uint32_t index) {
         p->role = row->role;
         p->lane = row->lane;
         p->place = p->left_place = GATEWAY_NO_PLACE;
-        p->wanted = row->role != ROLE_GATEWAY; /* those come next */
+        p->wanted = row->role == ROLE_WATCH ? watch_is_wanted(d->settings)
+                                            : row->role != ROLE_GATEWAY; /* those come next */
         p->core = topology_core(d->memory.topology, d->settings->pin, index, d->cores, d->n_cores);
         p->pidfd = p->channel = p->bell = -1;
         p->broken_lane = TIER_NO_LANE;

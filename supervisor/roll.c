@@ -306,7 +306,7 @@ static void add_role(struct daemon *d, struct roll_job *job, enum mr_role role, 
                 const struct process *p = &d->procs[i];
                 bool in_lane = lane < 0 || role >= LANE_STAGES_N || p->lane == (uint32_t)lane;
 
-                if (p->role == role && in_lane &&
+                if (p->role == role && in_lane && (role != ROLE_WATCH || p->wanted) &&
                                 (role != ROLE_GATEWAY || i < d->memory.topology->n_gateways))
                         job->procs[job->n++] = i;
         }
@@ -314,7 +314,7 @@ static void add_role(struct daemon *d, struct roll_job *job, enum mr_role role, 
 
 /* The order in which several roles are replaced. */
 static const enum mr_role roll_order[] = {ROLE_STREAM, ROLE_POST, ROLE_INFERENCE, ROLE_ASSEMBLE,
-                ROLE_RAG, ROLE_TELEMETRY, ROLE_GATEWAY};
+                ROLE_RAG, ROLE_TELEMETRY, ROLE_WATCH, ROLE_GATEWAY};
 
 /* All of the job's successors, or none, come out of that folder. */
 static int take_programs(struct daemon *d, const struct roll_job *job, const char *folder) {
@@ -381,6 +381,7 @@ static const uint32_t reads[ROLES_N] = {
                 [ROLE_STREAM] = AT_STREAM,
                 [ROLE_GATEWAY] = AT_GATEWAY,
                 [ROLE_TELEMETRY] = AT_TELEMETRY,
+                [ROLE_WATCH] = AT_WATCH,
 };
 
 static void refuse_restart_rows(struct daemon *d, const struct config_diff *diff, uint64_t client) {
@@ -426,6 +427,7 @@ static void apply(struct daemon *d, struct settings **after, const struct config
         d->files_digest = files_digest;
         log_set_level((enum log_level)(d->settings->telemetry.log_level + LOG_LEVEL_ERROR));
         standby_reconsider(d);
+        process_reconsider(&d->procs[topology_proc_watch(d->memory.topology)]);
         job->client = client;
         job->reload = true;
         job->n_changed = diff->n_changed;

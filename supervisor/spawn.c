@@ -119,7 +119,7 @@ static int env_add_keys(
         if (role == ROLE_INFERENCE)
                 for (uint32_t i = 0; r == 0 && i < s->inference.workers.n; i++)
                         r = env_add(env, n, s->inference.workers.v[i].api_key_env);
-        if (role == ROLE_RAG && s->rag.embeddings)
+        if ((role == ROLE_RAG || role == ROLE_WATCH) && s->rag.embeddings)
                 r = env_add(env, n, s->rag.embeddings->api_key_env);
         if (role == ROLE_POST)
                 r = env_add(env, n, s->post.redact.key_env);

@@ -184,7 +184,7 @@ void standby_want(const struct process *p) {
         struct daemon *d = p->d;
         struct standby *s = &d->standbys[p->role];
 
-        if (p->role == ROLE_TELEMETRY || !are_wanted(d) || s->state == STANDBY_WAITING ||
+        if (p->role == ROLE_TELEMETRY || p->role == ROLE_WATCH || !are_wanted(d) || s->state == STANDBY_WAITING ||
                         s->timer.heap)
                 return;
         s->like = p->index;

@@ -1,7 +1,7 @@
 /*
  * standby -- one process of a role's executable that is past exec already, for the next crash.
  *
- * Shape   struct standby, one for each role but telemetry, for which nobody waits
+ * Shape   struct standby, one for each role but telemetry and watch, for which nobody waits
  * Units   nanoseconds of CLOCK_MONOTONIC
  * Owner   the supervisor; with standby_take() pid, pidfd and channel are a struct process's
  * Errors  none: who gets no standby starts a process afresh, and it only takes longer

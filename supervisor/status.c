@@ -140,6 +140,17 @@ static void pack_gateways(msgpack_packer *pk, const struct daemon *d) {
         }
 }
 
+static void pack_watch(msgpack_packer *pk, const struct process *p) {
+        pack_text(pk, "watch");
+        msgpack_pack_map(pk, PROCESS_MEMBERS + 5);
+        pack_process(pk, p);
+        pack_key_u64(pk, "added", count(p, COUNTER_watch_added));
+        pack_key_u64(pk, "replaced", count(p, COUNTER_watch_replaced));
+        pack_key_u64(pk, "removed", count(p, COUNTER_watch_removed));
+        pack_key_u64(pk, "refused", count(p, COUNTER_watch_refused));
+        pack_key_u64(pk, "scans", count(p, COUNTER_watch_scans));
+}
+
 static void pack_requests(msgpack_packer *pk, const struct daemon *d) {
         uint64_t completed = sum_of_gateways(d, COUNTER_completed);
         uint64_t failed = sum_of_gateways(d, COUNTER_failed);
@@ -163,8 +174,9 @@ static void pack_requests(msgpack_packer *pk, const struct daemon *d) {
 
 void status_pack(const struct daemon *d, msgpack_packer *pk) {
         const struct topology_shm *t = d->memory.topology;
+        const struct process *watch = &d->procs[topology_proc_watch(t)];
 
-        msgpack_pack_map(pk, 11);
+        msgpack_pack_map(pk, 11 + watch->wanted);
         pack_key_text(pk, "version", MR_VERSION);
         pack_key_text(pk, "instance", d->memory.instance);
         pack_key_u64(pk, "pid", (uint64_t)getpid());
@@ -185,6 +197,8 @@ void status_pack(const struct daemon *d, msgpack_packer *pk) {
         pack_text(pk, "telemetry");
         msgpack_pack_map(pk, PROCESS_MEMBERS);
         pack_process(pk, &d->procs[topology_proc_telemetry(t)]);
+        if (watch->wanted)
+                pack_watch(pk, watch);
         pack_text(pk, "requests");
         pack_requests(pk, d);
 }

@@ -100,7 +100,7 @@ static void start_stages(struct daemon *d) {
                         if ((uint32_t)d->procs[i].role == role)
                                 process_start(&d->procs[i]);
         for (uint32_t i = 0; i < d->n_procs; i++)
-                if (d->procs[i].role == ROLE_TELEMETRY)
+                if (d->procs[i].role == ROLE_TELEMETRY || d->procs[i].role == ROLE_WATCH)
                         process_start(&d->procs[i]);
 }
 
@@ -110,7 +110,8 @@ static void start_up(struct daemon *d) {
         for (uint32_t i = 0; i < d->n_procs; i++) {
                 const struct process *p = &d->procs[i];
 
-                if (!p->wanted || p->state == PROCESS_READY)
+                /* No request waits for the watcher. */
+                if (!p->wanted || p->state == PROCESS_READY || p->role == ROLE_WATCH)
                         continue;
                 all_ready = false;
                 if (p->role != ROLE_GATEWAY)

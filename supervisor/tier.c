@@ -38,7 +38,7 @@ static bool neighbour_crashed(struct tier *tier, const struct tier_death *death,
 enum tier_reach tier_died(struct tier *tier, const struct tier_death *death, uint64_t now_ns) {
         bool adjacent = neighbour_crashed(tier, death, now_ns);
 
-        if (death->role == ROLE_TELEMETRY || (death->order != ORDER_ESCALATE && !adjacent))
+        if (death->role == ROLE_TELEMETRY || death->role == ROLE_WATCH || (death->order != ORDER_ESCALATE && !adjacent))
                 return TIER_PROCESS;
         /* A gateway that names a lane has found that lane's memory inconsistent. Whatever else is
          * wrong with one goes into every lane. */

@@ -8,7 +8,7 @@
  * Errors  none: every death has a tier
  * Limits  the last crash of each lane stage, and the last reset, are remembered
  *
- *   PROCESS   this process alone, as restart_died() ordered (for telemetry always: nobody needs it)
+ *   PROCESS   this process alone, as restart_died() ordered (for telemetry and watch always: no request needs them)
  *   LANE      its lane is reset: shared state is inconsistent (exit 71; a gateway names the lane),
  *             three crashes in recovery, five minutes of being down, or two adjacent stages that
  *             crashed within 100 ms: whatever the one wrote is what the other fell over

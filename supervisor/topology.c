@@ -131,6 +131,7 @@ static void add_procs(struct topology_shm *t) {
                 for (uint32_t role = ROLE_RAG; role <= ROLE_STREAM; role++)
                         t->procs[t->n_procs++] = (struct topology_proc){.role = role, .lane = lane};
         t->procs[t->n_procs++] = (struct topology_proc){.role = ROLE_TELEMETRY};
+        t->procs[t->n_procs++] = (struct topology_proc){.role = ROLE_WATCH};
 }
 
 /* Of what does not change while the instance lives, so not of magic, generation and lane states. */

@@ -77,7 +77,8 @@ void process_weigh(struct process *p, uint64_t now_ns) {
         const struct counters_shm *c = p->d->memory.counters[p->index];
         uint64_t cap = p->d->settings->memory.worker_cap_bytes, used;
 
-        if (p->state != PROCESS_READY || !p->wanted || p->draining || p->leaving || p->recycling ||
+        /* What the watcher takes for a large file it gives back; its successor would read it again. */
+        if (p->role == ROLE_WATCH || p->state != PROCESS_READY || !p->wanted || p->draining || p->leaving || p->recycling ||
                         !c || cap == 0)
                 return;
         used = counters_get(c, COUNTER_private_bytes);

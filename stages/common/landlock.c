@@ -115,8 +115,8 @@ int landlock_version(void) {
 }
 
 const char *landlock_lack(void) {
-        return "this kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...): rag, stream "
-               "and inference are held to the kinds of their system calls, not to their files and "
+        return "this kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...): rag, stream, "
+               "inference and watch are held to the kinds of their system calls, not to their files and "
                "ports";
 }
 

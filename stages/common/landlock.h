@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LANDLOCK_PATHS_MAX 16
+#define LANDLOCK_PATHS_MAX 272 /* rag.watch may name 256 */
 #define LANDLOCK_PORTS_MAX 260
 
 enum landlock_error { LANDLOCK_E_MISSING = 1 };

@@ -133,6 +133,15 @@ static bool grant_database(const struct settings *s, char folder[static PATH_MAX
         return true;
 }
 
+static bool grant_watched(const struct settings *s, struct landlock_grant *grant) {
+        if (!is_path(s->rag.index) || s->rag.watch.n == 0)
+                return false;
+        grant_path(grant, s->rag.index, true);
+        for (uint32_t i = 0; i < s->rag.watch.n; i++)
+                grant_path(grant, s->rag.watch.v[i], false);
+        return true;
+}
+
 /* False: the settings name nothing that this row is for. */
 static bool grant_place(enum sandbox_place place, const struct settings *s,
                 char folder[static PATH_MAX], struct landlock_grant *grant) {
@@ -157,6 +166,13 @@ static bool grant_place(enum sandbox_place place, const struct settings *s,
                 return grant_backends(s, grant);
         case PLACE_DATABASE:
                 return grant_database(s, folder, grant);
+        case PLACE_WATCHED:
+                return grant_watched(s, grant);
+        case PLACE_WATCHED_ASKING:
+                if (!grant_watched(s, grant))
+                        return false;
+                grant_url(s->rag.embeddings->url, grant);
+                return true;
         }
         return false;
 }
@@ -204,6 +220,10 @@ int sandbox_enter(struct worker *w) {
         if (w->ops->role == ROLE_RAG && asks_services(w->settings)) {
                 row = &sandbox_retrieval;
                 filter = &sandbox_filter_retrieval;
+        }
+        if (w->ops->role == ROLE_WATCH && w->settings->rag.embeddings) {
+                row = &sandbox_watching;
+                filter = &sandbox_filter_watching;
         }
         if (!grant_place(row->place, w->settings, folder, &grant)) {
                 row = &sandbox_bare;

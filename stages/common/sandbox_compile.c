@@ -101,12 +101,15 @@ int main(void) {
                "#include \"stages/common/sandbox_table.h\"\n\n");
         print_program("bare", sandbox_may(&sandbox_bare));
         print_program("retrieval", sandbox_may(&sandbox_retrieval));
+        print_program("watching", sandbox_may(&sandbox_watching));
         for (uint32_t role = 0; role < ROLES_N; role++)
                 print_program(mr_role_name(role), sandbox_may(&sandbox_rows[role]));
         printf("const struct sock_fprog sandbox_filter_bare = {sizeof(bare) / sizeof(bare[0]), "
                "bare};\n");
         printf("const struct sock_fprog sandbox_filter_retrieval = {sizeof(retrieval) / "
                "sizeof(retrieval[0]), retrieval};\n");
+        printf("const struct sock_fprog sandbox_filter_watching = {sizeof(watching) / "
+               "sizeof(watching[0]), watching};\n");
         printf("const struct sock_fprog sandbox_filters[ROLES_N] = {\n");
         for (uint32_t role = 0; role < ROLES_N; role++)
                 printf("        {sizeof(%s) / sizeof(%s[0]), %s},\n", mr_role_name(role),

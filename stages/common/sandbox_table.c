@@ -7,6 +7,10 @@ const struct sandbox_row sandbox_bare = {.place = PLACE_NONE};
 const struct sandbox_row sandbox_retrieval = {
                 .may = MAY_THREAD | MAY_READ | MAY_CONNECT, .place = PLACE_RETRIEVAL};
 
+const struct sandbox_row sandbox_watching = {
+                .may = MAY_THREAD | MAY_READ | MAY_WRITE | MAY_WATCH | MAY_CONNECT,
+                .place = PLACE_WATCHED_ASKING};
+
 const struct sandbox_row sandbox_rows[ROLES_N] = {
                 [ROLE_RAG] = {.may = MAY_THREAD | MAY_READ, .place = PLACE_INDEX},
                 [ROLE_ASSEMBLE] = {.place = PLACE_NONE},
@@ -23,4 +27,7 @@ const struct sandbox_row sandbox_rows[ROLES_N] = {
                 [ROLE_TELEMETRY] = {.may = MAY_SERVE,
                                 .n_ops = 3,
                                 .ops = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND}},
+                /* Xapian on one thread: new files in the index's folder, its lock, syncs. */
+                [ROLE_WATCH] = {.may = MAY_THREAD | MAY_READ | MAY_WRITE | MAY_WATCH,
+                                .place = PLACE_WATCHED},
 };

@@ -42,6 +42,7 @@ enum sandbox_may {
         MAY_WRITE = 1 << 4,   /* and for writing */
         MAY_CONNECT = 1 << 5, /* sockets of its own, TCP and UDP, outwards only */
         MAY_FAULT = 1 << 6,   /* every worker of a build with fault points */
+        MAY_WATCH = 1 << 7,   /* be told what changes in folders, with a descriptor it has */
 };
 
 /* Which files, and where they are looked up. */
@@ -51,6 +52,8 @@ enum sandbox_place {
         PLACE_BACKENDS, /* what resolver and TLS read; TCP to the ports of the backends */
         PLACE_RETRIEVAL, /* PLACE_INDEX and PLACE_BACKENDS, of rag.embeddings and rag.rerank */
         PLACE_DATABASE, /* the folder of stream.database, read and written */
+        PLACE_WATCHED, /* the folders of rag.watch, read; rag.index, read and written */
+        PLACE_WATCHED_ASKING, /* and PLACE_BACKENDS, of rag.embeddings */
 };
 
 #define SANDBOX_OPS_MAX 4
@@ -65,8 +68,9 @@ struct sandbox_row {
 extern const struct sandbox_row sandbox_rows[ROLES_N];
 /* The row of a role whose settings name nothing. */
 extern const struct sandbox_row sandbox_bare;
-/* That of rag where it asks services. */
+/* Those of rag and of watch where they ask services. */
 extern const struct sandbox_row sandbox_retrieval;
+extern const struct sandbox_row sandbox_watching;
 
 /* All MAY_* bits of a row. */
 static inline uint32_t sandbox_may(const struct sandbox_row *row) {
@@ -84,3 +88,4 @@ static inline uint32_t sandbox_may(const struct sandbox_row *row) {
 extern const struct sock_fprog sandbox_filters[ROLES_N];
 extern const struct sock_fprog sandbox_filter_bare;
 extern const struct sock_fprog sandbox_filter_retrieval;
+extern const struct sock_fprog sandbox_filter_watching;

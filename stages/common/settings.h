@@ -133,7 +133,8 @@ enum {
         AT_POST = 1 << 5,
         AT_STREAM = 1 << 6,
         AT_TELEMETRY = 1 << 7,
-        AT_ALL = (1 << 8) - 1,
+        AT_WATCH = 1 << 8,
+        AT_ALL = (1 << 9) - 1,
 };
 
 struct settings_row {

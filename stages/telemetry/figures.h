@@ -24,6 +24,7 @@ struct figures {
         const struct counters_shm *const *pages; /* by process index; PROCS_MAX of them */
         uint64_t now_ns;
         uint64_t heartbeat_timeout_ns; /* an older heartbeat is nobody's */
+        bool watched; /* the settings want a watcher */
 };
 
 /* A histogram's words, read once; count is the sum of the buckets, so that they always agree. */

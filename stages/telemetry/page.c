@@ -100,6 +100,8 @@ static void processes(struct text *text, const struct figures *f) {
                 for (uint32_t role = 0; role < LANE_STAGES_N; role++)
                         process(text, f, role, lane);
         process(text, f, ROLE_TELEMETRY, FIGURES_LANE_ANY);
+        if (f->watched)
+                process(text, f, ROLE_WATCH, FIGURES_LANE_ANY);
         text_print(text, "</table>\n");
 }
 

@@ -83,6 +83,12 @@ static const struct sample services[] = {
                 {"service=\"rerank\",outcome=\"error\"", COUNTER_rerank_error},
                 {"service=\"rerank\",outcome=\"skipped\"", COUNTER_rerank_skipped},
 };
+static const struct sample watched[] = {
+                {"outcome=\"added\"", COUNTER_watch_added},
+                {"outcome=\"replaced\"", COUNTER_watch_replaced},
+                {"outcome=\"removed\"", COUNTER_watch_removed},
+                {"outcome=\"refused\"", COUNTER_watch_refused},
+};
 static const struct sample upstreams[] = {
                 {"worker=\"all\",outcome=\"ok\"", COUNTER_upstream_ok},
                 {"worker=\"all\",outcome=\"error\"", COUNTER_upstream_error},
@@ -189,6 +195,12 @@ static const struct family families[] = {
                                 SAMPLES(services),
                                 .help = "Questions to rag.embeddings and rag.rerank; all but ok "
                                         "were done without."},
+                {"millrace_watch_documents", TYPE_COUNTER, SHAPE_CASES, ROLE_WATCH, 0,
+                                SAMPLES(watched),
+                                .help = "Documents of the watched folders, by what became of them "
+                                        "in the index; refused counts files and rows."},
+                {"millrace_watch_scans", TYPE_COUNTER, SHAPE_TOTAL, ROLE_WATCH, COUNTER_watch_scans,
+                                .help = "Looks at everything in the watched folders."},
                 {"millrace_tokens", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0, SAMPLES(tokens),
                                 .help = "Tokens, as the backend or the estimate counts them."},
                 {"millrace_redactions", TYPE_COUNTER, SHAPE_REDACTIONS, ROLE_POST, 0,
@@ -323,6 +335,9 @@ static void sample_restarts(
 static void each_process(const struct writer *w) {
         for (uint32_t role = 0; role < ROLES_N; role++) {
                 uint32_t n_lanes = role < LANE_STAGES_N ? w->f->topology->n_lanes : 1;
+
+                if (role == ROLE_WATCH && !w->f->watched)
+                        continue;
                 for (uint32_t i = 0; i < n_lanes; i++) {
                         uint32_t lane = role < LANE_STAGES_N ? i : FIGURES_LANE_ANY;
                         char labels[64], name[16] = "-";

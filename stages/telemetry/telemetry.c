@@ -27,7 +27,8 @@ static bool telemetry_answer(void *ctx, const struct http1_request *request, str
                         .pages = w->all_counters,
                         .now_ns = loop_now_ns(w->loop),
                         .heartbeat_timeout_ns =
-                                        w->settings->supervisor.heartbeat_timeout_ms * NS_PER_MS};
+                                        w->settings->supervisor.heartbeat_timeout_ms * NS_PER_MS,
+                        .watched = w->settings->rag.watch.n > 0};
 
         return answer_request(out, request, &telemetry->allow, &figures);
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -44,12 +45,14 @@
 
 static struct {
         char dir[64], secret[96], index[96], indexed[128], folder[96], database[128], wal[132];
+        char watched[96], document[128], fresh[128];
         struct settings *settings;
         int backend, elsewhere; /* listeners */
         uint16_t backend_port, elsewhere_port;
         int unbound;  /* a TCP socket that somebody left open */
         void *theirs; /* a page that another process writes */
         int bell;     /* an eventfd */
+        int watches;  /* an inotify descriptor */
         int said;     /* what a child reports goes here */
         int landlock; /* the kernel's version; inside a sandbox it cannot be asked */
 } scene;
@@ -86,6 +89,14 @@ static void text_set(char **text, const char *value) {
         *text = strdup(value);
 }
 
+static void watch_set(const char *folder) {
+        struct settings_strs *watch = &scene.settings->rag.watch;
+
+        watch->v = calloc(1, sizeof(*watch->v));
+        watch->v[0] = strdup(folder);
+        watch->n = 1;
+}
+
 static void page_make(void) {
         char name[SEGMENT_NAME_MAX], instance[32];
         struct segment_fds fds;
@@ -109,10 +120,17 @@ static void setup(void) {
         snprintf(scene.folder, sizeof(scene.folder), "%s/state", scene.dir);
         snprintf(scene.database, sizeof(scene.database), "%s/main.db", scene.folder);
         snprintf(scene.wal, sizeof(scene.wal), "%s-wal", scene.database);
+        snprintf(scene.fresh, sizeof(scene.fresh), "%s/fresh", scene.index);
+        snprintf(scene.watched, sizeof(scene.watched), "%s/watched", scene.dir);
+        snprintf(scene.document, sizeof(scene.document), "%s/a.md", scene.watched);
         ck_assert_int_eq(mkdir(scene.index, 0700), 0);
+        ck_assert_int_eq(mkdir(scene.watched, 0700), 0);
         ck_assert_int_eq(mkdir(scene.folder, 0700), 0);
         file_make(scene.secret);
         file_make(scene.indexed);
+        file_make(scene.document);
+        scene.watches = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        ck_assert_int_ge(scene.watches, 0);
         ck_assert_int_eq(doorbell_new(&scene.bell), 0);
         scene.landlock = landlock_version();
         scene.backend = listener(&scene.backend_port);
@@ -122,6 +140,7 @@ static void setup(void) {
         ck_assert_int_eq(settings_default(&scene.settings), 0);
         text_set(&scene.settings->rag.index, scene.index);
         text_set(&scene.settings->stream.database, scene.database);
+        watch_set(scene.watched);
         snprintf(url, sizeof(url), "http://localhost:%u/v1", scene.backend_port);
         backend_set(url);
 }
@@ -130,6 +149,9 @@ static void teardown(void) {
         unlink(scene.wal);
         unlink(scene.database);
         unlink(scene.indexed);
+        unlink(scene.fresh);
+        unlink(scene.document);
+        rmdir(scene.watched);
         unlink(scene.secret);
         rmdir(scene.folder);
         rmdir(scene.index);
@@ -138,6 +160,7 @@ static void teardown(void) {
         close(scene.elsewhere);
         close(scene.unbound);
         close(scene.bell);
+        close(scene.watches);
         segment_unmap(scene.theirs, PAGE);
         scene.settings = settings_free(scene.settings);
 }
@@ -196,6 +219,8 @@ static int run(enum mr_role role, bool sandboxed, void (*fn)(enum mr_role role))
 
 static void run_all(void (*fn)(enum mr_role role)) {
         for (uint32_t role = 0; role < ROLES_N; role++) {
+                file_make(scene.database); /* a role before may have removed them */
+                file_make(scene.wal);
                 int status = run((enum mr_role)role, true, fn);
                 ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: status %x",
                                 mr_role_name((enum mr_role)role), (unsigned)status);
@@ -232,7 +257,12 @@ TRY(make_shared_memory, openat(AT_FDCWD, "/dev/shm/millrace-sandbox", O_RDWR | O
 TRY(read_the_index, openat(AT_FDCWD, scene.indexed, O_RDONLY))
 TRY(list_the_index, openat(AT_FDCWD, scene.index, O_RDONLY | O_DIRECTORY))
 TRY(write_the_index, openat(AT_FDCWD, scene.indexed, O_WRONLY))
-TRY(make_a_file_in_the_index, openat(AT_FDCWD, scene.index, O_TMPFILE | O_RDWR, 0600))
+TRY(make_a_file_in_the_index, openat(AT_FDCWD, scene.fresh, O_RDWR | O_CREAT, 0600))
+TRY(read_a_watched_file, openat(AT_FDCWD, scene.document, O_RDONLY))
+TRY(write_a_watched_file, openat(AT_FDCWD, scene.document, O_WRONLY))
+TRY(remove_a_watched_file, unlink(scene.document))
+TRY(watch_a_folder, inotify_add_watch(scene.watches, scene.watched, IN_CREATE))
+TRY(watch_with_another_descriptor, inotify_init1(0))
 TRY(read_etc, openat(AT_FDCWD, "/etc/passwd", O_RDONLY))
 TRY(write_etc, openat(AT_FDCWD, "/etc/passwd", O_RDWR))
 TRY(make_the_database, openat(AT_FDCWD, scene.database, O_RDWR | O_CREAT, 0600))
@@ -374,10 +404,15 @@ static const struct attempt {
                 AT_A_PATH(reopen_a_descriptor, 0),
                 AT_A_PATH(list_shared_memory, 0),
                 AT_A_PATH(make_shared_memory, 0),
-                AT_A_PATH(read_the_index, BIT(ROLE_RAG)),
-                AT_A_PATH(list_the_index, BIT(ROLE_RAG)),
-                AT_A_PATH(write_the_index, 0),
-                AT_A_PATH(make_a_file_in_the_index, 0),
+                AT_A_PATH(read_the_index, BIT(ROLE_RAG) | BIT(ROLE_WATCH)),
+                AT_A_PATH(list_the_index, BIT(ROLE_RAG) | BIT(ROLE_WATCH)),
+                AT_A_PATH(write_the_index, BIT(ROLE_WATCH)),
+                AT_A_PATH(make_a_file_in_the_index, BIT(ROLE_WATCH)),
+                AT_A_PATH(read_a_watched_file, BIT(ROLE_WATCH)),
+                AT_A_PATH(write_a_watched_file, 0),
+                AT_A_PATH(remove_a_watched_file, 0),
+                ATTEMPT(watch_a_folder, BIT(ROLE_WATCH)),
+                ATTEMPT(watch_with_another_descriptor, 0),
                 AT_A_PATH(read_etc, BIT(ROLE_INFERENCE)),
                 AT_A_PATH(write_etc, 0),
                 AT_A_PATH(make_the_database, BIT(ROLE_STREAM)),
@@ -411,7 +446,8 @@ static const struct attempt {
                 ATTEMPT(clone_into_a_namespace, 0),
                 ATTEMPT(execute, 0),
                 ATTEMPT(start_a_thread,
-                                BIT(ROLE_RAG) | BIT(ROLE_INFERENCE) | BIT(ROLE_STREAM)),
+                                BIT(ROLE_RAG) | BIT(ROLE_INFERENCE) | BIT(ROLE_STREAM) |
+                                                BIT(ROLE_WATCH)),
                 ATTEMPT(be_traced, 0),
                 ATTEMPT(trace_another, 0),
                 ATTEMPT(write_into_another, 0),
@@ -783,7 +819,18 @@ static void ask_a_service(enum mr_role role) {
         find_a_backend(role);
 }
 
-START_TEST(rag_reaches_the_services_that_it_is_given_and_nothing_else) {
+static void watch_and_ask(enum mr_role role) {
+        if (enter(role) != 0 || connect_to_a_backend() < 0 || write_the_index() < 0 ||
+                        read_a_watched_file() < 0 || watch_a_folder() < 0)
+                report("watch and its service: %s\n", strerror(errno));
+        if (scene.landlock >= 4 && !is_refusal(connect_elsewhere()))
+                report("%s", "watch connects to a port that is no service's\n");
+        if (!is_refusal(write_a_watched_file()) || !is_refusal(make_its_log()))
+                report("%s", "watch writes elsewhere\n");
+        find_a_backend(role);
+}
+
+START_TEST(rag_and_watch_reach_the_services_that_they_are_given_and_nothing_else) {
         struct settings_endpoint *endpoint = calloc(1, sizeof(*endpoint));
         char url[64];
 
@@ -792,6 +839,7 @@ START_TEST(rag_reaches_the_services_that_it_is_given_and_nothing_else) {
         text_set(&endpoint->url, url);
         scene.settings->rag.embeddings = endpoint;
         ck_assert_int_eq(run(ROLE_RAG, false, ask_a_service), 0);
+        ck_assert_int_eq(run(ROLE_WATCH, false, watch_and_ask), 0);
 }
 END_TEST
 
@@ -876,7 +924,7 @@ int main(void) {
                 tcase_add_test(tcase, what_a_role_must_not_is_refused_and_what_it_may_is_not);
                 tcase_add_test(tcase, a_call_that_is_not_in_the_table_is_refused_and_the_caller_goes_on);
                 tcase_add_test(tcase, nobody_connects_to_a_port_that_is_no_backends);
-                tcase_add_test(tcase, rag_reaches_the_services_that_it_is_given_and_nothing_else);
+                tcase_add_test(tcase, rag_and_watch_reach_the_services_that_they_are_given_and_nothing_else);
                 tcase_add_test(tcase, without_index_database_and_backend_their_roles_have_no_rights);
                 tcase_add_test(tcase, without_landlock_the_filter_still_holds);
                 tcase_add_test(tcase, without_seccomp_no_worker_runs);

@@ -46,7 +46,10 @@ static void topology_fill(void) {
         t->n_rings = 2;
         t->max_in_flight = 16;
         for (uint32_t p = 0; p < N_PROCS; p++)
-                t->procs[p].role = p < 2 ? ROLE_GATEWAY : p < 7 ? p - 2 : ROLE_TELEMETRY;
+                t->procs[p].role = p < 2   ? ROLE_GATEWAY
+                                   : p < 7 ? p - 2
+                                   : p < 8 ? ROLE_TELEMETRY
+                                           : ROLE_WATCH;
         t->procs[1].slot = 1;
         for (uint32_t i = 0; i < 2; i++)
                 t->rings[i] = (struct topology_ring){.id = i + 1,

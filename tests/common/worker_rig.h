@@ -13,7 +13,7 @@
 #include "shm/segment.h"
 #include "stages/common/stage.h"
 
-#define N_PROCS 8 /* two gateway slots, five stages, telemetry */
+#define N_PROCS 9 /* two gateway slots, five stages, telemetry, watch */
 #define RAG 2
 #define SELF 3
 #define INFERENCE 4

@@ -211,16 +211,16 @@ class Daemon:
         status = self.status()
         if stage == "gateway":
             return status["gateways"][0]["pid"]
-        if stage == "telemetry":
-            return status["telemetry"]["pid"]
+        if stage in ("telemetry", "watch"):
+            return status[stage]["pid"]
         return next(s["pid"] for s in status["lanes"][lane]["stages"] if s["stage"] == stage)
 
     def place(self, stage, lane=0):
         status = self.status()
         if stage == "gateway":
             return status["gateways"][0]
-        if stage == "telemetry":
-            return status["telemetry"]
+        if stage in ("telemetry", "watch"):
+            return status[stage]
         return next(s for s in status["lanes"][lane]["stages"] if s["stage"] == stage)
 
     def kill(self, stage, lane=0, sig=signal.SIGKILL):

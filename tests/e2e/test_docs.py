@@ -114,7 +114,7 @@ def test_configurations_of_the_page_are_valid(page, tmp_path):
     for text in configurations(page):
         path = tmp_path / "c.yaml"
         path.write_text(text)
-        result = subprocess.run([MILLRACE, "config", "-c", path], capture_output=True, text=True)
+        result = subprocess.run([MILLRACE, "config", "-c", path], capture_output=True, text=True, cwd=ROOT)
         assert result.returncode == 0, result.stderr
 
 

@@ -18,7 +18,7 @@ import pytest
 
 SUPERVISOR = os.environ["MILLRACE_SUPERVISOR"]
 FAKE_STAGE = os.environ["MILLRACE_FAKE_STAGE"]
-ROLES = ["rag", "assemble", "inference", "post", "stream", "gateway", "telemetry"]
+ROLES = ["rag", "assemble", "inference", "post", "stream", "gateway", "telemetry", "watch"]
 LONG = 60  # seconds to wait for what must happen
 LISTENER, DRAIN, LEAVE, CUT, CLOSE, LANE = 5, 8, 9, 13, 14, 16
 ARENA = 5  # the kind of object
@@ -109,8 +109,8 @@ class Daemon:
 
     def stage(self, name, lane=0):
         status = self.status()
-        if name in ("gateway", "telemetry"):
-            return status["gateways"][0] if name == "gateway" else status["telemetry"]
+        if name in ("gateway", "telemetry", "watch"):
+            return status["gateways"][0] if name == "gateway" else status[name]
         return next(s for s in status["lanes"][lane]["stages"] if s["stage"] == name)
 
     def pids(self):
@@ -619,6 +619,20 @@ def test_telemetry_never_ends_the_daemon(run):
     until(lambda: daemon.stage("telemetry")["state"] == "down", "down")
     daemon.behave()
     assert daemon.control().ask(op="restart", stage="telemetry")["ok"]
+    assert daemon.status()["state"] == "running"
+    assert daemon.drain() == 0
+
+
+def test_a_watcher_that_does_not_start_is_down_and_the_daemon_runs(run, tmp_path):
+    daemon = run(sets=[f"rag.watch=[{tmp_path}]", f"rag.index={tmp_path}/i.index"])
+    daemon.behave("watch exit 70")
+    daemon.ready()
+    until(lambda: daemon.stage("watch")["state"] == "down", "down")
+    assert daemon.status()["state"] == "degraded"
+    daemon.behave("watch exit 71")
+    assert not daemon.control().ask(op="restart", stage="watch")["ok"]
+    daemon.behave()
+    assert daemon.control().ask(op="restart", stage="watch")["ok"]
     assert daemon.status()["state"] == "running"
     assert daemon.drain() == 0
 

@@ -53,10 +53,13 @@ START_TEST(a_death_that_restarting_helps_stays_with_its_process) {
 }
 END_TEST
 
-START_TEST(telemetry_never_costs_anybody_anything) {
-        for (uint64_t i = 0; i < 10; i++)
+START_TEST(telemetry_and_watch_never_cost_anybody_anything) {
+        for (uint64_t i = 0; i < 10; i++) {
                 ck_assert_int_eq(escalates(ROLE_TELEMETRY, TIER_NO_LANE, CAUSE_SHARED, T0 + i * S),
                                 TIER_PROCESS);
+                ck_assert_int_eq(escalates(ROLE_WATCH, TIER_NO_LANE, CAUSE_CRASH, T0 + i * S),
+                                TIER_PROCESS);
+        }
 }
 END_TEST
 
@@ -199,7 +202,7 @@ int main(void) {
 
         tcase_add_checked_fixture(tc, set_up, NULL);
         tcase_add_test(tc, a_death_that_restarting_helps_stays_with_its_process);
-        tcase_add_test(tc, telemetry_never_costs_anybody_anything);
+        tcase_add_test(tc, telemetry_and_watch_never_cost_anybody_anything);
         tcase_add_test(tc, what_restarting_does_not_help_resets_the_lane);
         tcase_add_test(tc, neighbours_that_crash_within_100_ms_reset_their_lane);
         tcase_add_test(tc, crashes_that_are_far_apart_are_two_accidents);

@@ -122,7 +122,7 @@ START_TEST(auto_is_a_lane_for_each_core_and_a_gateway_for_each_four_lanes) {
                 ck_assert_uint_eq(topology->n_lanes, rows[i].lanes);
                 ck_assert_uint_eq(topology->n_gateways, rows[i].gateways);
                 ck_assert_uint_eq(topology->n_gateway_slots, rows[i].gateways + 1);
-                ck_assert_uint_eq(topology->n_procs, rows[i].gateways + 1 + 5 * rows[i].lanes + 1);
+                ck_assert_uint_eq(topology->n_procs, rows[i].gateways + 1 + 5 * rows[i].lanes + 2);
         }
         settings->lanes = 3;
         settings->gateways = 4;
@@ -270,6 +270,10 @@ START_TEST(each_role_maps_what_it_needs_and_no_more) {
         ck_assert_int_eq(right(OBJECT_SIDE, 0, none, p), RIGHT_READ);
         ck_assert_int_eq(right(OBJECT_LOG, 0, none, p), RIGHT_NONE);
         ck_assert_int_eq(right(OBJECT_COUNTERS, 0, none, 1), RIGHT_NONE);
+        p = topology_proc_watch(topology);
+        ck_assert_int_eq(right(OBJECT_COUNTERS, p, none, p), RIGHT_WRITE);
+        ck_assert_int_eq(right(OBJECT_COUNTERS, 0, none, p), RIGHT_NONE);
+        ck_assert_int_eq(right(OBJECT_ARENA, 0, none, p), RIGHT_NONE);
 }
 END_TEST
 

@@ -43,11 +43,13 @@ struct pages pages_new(void) {
                         add_proc(&pages, role, lane, 0);
                 }
         add_proc(&pages, ROLE_TELEMETRY, 0, 0);
+        add_proc(&pages, ROLE_WATCH, 0, 0);
         for (uint32_t p = 0; p < t->n_procs; p++)
                 if (p != topology_proc_gateway(1))
                         add_page(&pages, p);
         pages.figures = (struct figures){
-                        .topology = t, .now_ns = PAGES_NOW_NS, .heartbeat_timeout_ns = 10000000000};
+                        .topology = t, .now_ns = PAGES_NOW_NS, .heartbeat_timeout_ns = 10000000000,
+                        .watched = true};
         return pages;
 }
 

@@ -157,6 +157,9 @@ START_TEST(a_process_is_up_while_its_heartbeat_is_fresh) {
         HAS_LINE("millrace_stage_up{stage=\"rag\",lane=\"0\"} 0");
         HAS_LINE("millrace_stage_up{stage=\"rag\",lane=\"1\"} 1");
         HAS_LINE("millrace_stage_up{stage=\"telemetry\",lane=\"-\"} 1");
+        HAS_LINE("millrace_stage_up{stage=\"watch\",lane=\"-\"} 1");
+        pages.figures.watched = false; /* none is missed where none is wanted */
+        ck_assert_ptr_null(strstr(written(PROMETHEUS_TEXT), "millrace_stage_up{stage=\"watch\""));
 }
 END_TEST
 

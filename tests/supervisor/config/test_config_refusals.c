@@ -225,6 +225,10 @@ START_TEST(keys_of_backends_must_be_there) {
         refuse("rag:\n  embeddings:\n    url: http://x/\n    api_key_file: /nonexistent\n",
                ":4: rag.embeddings.api_key_file: found /nonexistent");
         refuse("rag:\n  rerank:\n    model: x\n", ":3: rag.rerank: found no `url`");
+        refuse("rag:\n  watch: [/nonexistent]\n", ":2: rag.watch.0: found /nonexistent (");
+        refuse("rag:\n  watch:\n  - /tmp\n  - ./\n", ":4: rag.watch.1: found ./, expected a folder by");
+        refuse("rag:\n  watch: [/tmp, /tmp]\n", ":2: rag.watch.1: found /tmp twice");
+        refuse("rag:\n  index: none\n  watch: [/tmp]\n", ":3: rag.watch: found folders, expected none");
         refuse("auth:\n  keys_file: /nonexistent\n", ":2: auth.keys_file: found /nonexistent");
         refuse("auth:\n  keys_file: /tmp\n", ":2: auth.keys_file: found /tmp (a directory)");
         unsetenv("MILLRACE_TEST_KEY");
