@@ -13,7 +13,13 @@
 
 #include "millrace/client.h"
 
-enum cli_exit { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
+enum cli_exit {
+        CLI_DONE = 0,
+        CLI_FAILED = 1,
+        CLI_USAGE = 2,
+        CLI_UNREACHABLE = 3,
+        CLI_INTERRUPTED = 130, /* as a shell says of who died of SIGINT */
+};
 
 int cmd_run(int argc, char **argv);
 int cmd_submit(int argc, char **argv);

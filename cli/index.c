@@ -54,7 +54,7 @@ int index_cmd_writer(const struct index_options *options, struct index_error *er
         const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
         int r = index_writer_open(options->path, options->language, err, ret_writer);
 
-        for (int i = 0; r == INDEX_E_LOCKED && i < LOCK_TRIES; i++) {
+        for (int i = 0; r == INDEX_E_LOCKED && i < LOCK_TRIES && !index_interrupted(); i++) {
                 nanosleep(&pause, NULL);
                 r = index_writer_open(options->path, options->language, err, ret_writer);
         }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,6 +29,25 @@ struct adding {
         uint64_t started_ns;
         uint64_t drawn_ns;
 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signo) {
+        (void)signo;
+        interrupted = 1;
+}
+
+bool index_interrupted(void) {
+        return interrupted;
+}
+
+/* The first one ends the command in order, a second one at once: that loses what was not committed. */
+static void catch_interrupt(void) {
+        const struct sigaction action = {
+                        .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+
+        sigaction(SIGINT, &action, NULL);
+}
 
 static uint64_t now_ns(void) {
         struct timespec ts;
@@ -102,10 +122,10 @@ static int on_document(const struct index_document *doc, uint64_t row, void *ctx
         struct adding *adding = ctx;
         struct index_document placed = *doc;
         enum index_outcome outcome = INDEX_ADDED;
-        int r = 0;
+        int r = interrupted ? -EINTR : 0;
 
         placed.key = index_cmd_key(adding->options, doc->key.id);
-        if (!adding->writer)
+        if (r == 0 && !adding->writer)
                 r = index_cmd_writer(adding->options, &adding->err, &adding->writer);
         if (r == 0)
                 r = index_writer_add(adding->writer, &placed, &adding->err, &outcome);
@@ -133,6 +153,8 @@ static int read_all(struct adding *adding, bool *ret_failed) {
 
                 adding->n_of_path = 0;
                 r = documents_read(adding->options->args[i], &sink);
+                if (r == -EINTR)
+                        break;
                 if (r != 0)
                         return r;
                 if (adding->n_of_path > 0)
@@ -162,7 +184,10 @@ static struct index_stats stats_now(const struct adding *adding) {
 static void print_result(const struct adding *adding) {
         const uint64_t took_us = (now_ns() - adding->started_ns) / 1000;
         const struct index_stats stats = stats_now(adding);
+        char vectors[40] = "";
 
+        if (adding->options->services->embeddings || adding->n_vectors > 0)
+                snprintf(vectors, sizeof(vectors), ", %" PRIu64 " vectors", adding->n_vectors);
         if (adding->options->json)
                 printf("{\"added\":%" PRIu64 ",\"replaced\":%" PRIu64 ",\"unchanged\":%" PRIu64
                        ",\"refused\":%" PRIu64 ",\"documents\":%" PRIu64 ",\"chunks\":%" PRIu64
@@ -174,11 +199,11 @@ static void print_result(const struct adding *adding) {
         else
                 printf("added %" PRIu64 ", replaced %" PRIu64 ", unchanged %" PRIu64
                        ", refused %" PRIu64 " in %.1f s; %s holds %" PRIu64 " documents, %" PRIu64
-                       " chunks, %" PRIu64 " vectors\n",
+                       " chunks%s\n",
                                 adding->n_outcomes[INDEX_ADDED], adding->n_outcomes[INDEX_REPLACED],
                                 adding->n_outcomes[INDEX_UNCHANGED], adding->n_refused,
                                 (double)took_us / 1e6, adding->options->path, stats.documents,
-                                stats.chunks, adding->n_vectors);
+                                stats.chunks, vectors);
 }
 
 int index_cmd_add(const struct index_options *options) {
@@ -192,6 +217,7 @@ int index_cmd_add(const struct index_options *options) {
 
         if (r != CLI_DONE)
                 return r;
+        catch_interrupt();
         for (int i = 0; adding.bar && i < options->n_args; i++)
                 adding.bytes_total += documents_bytes(options->args[i]);
         r = read_all(&adding, &failed);
@@ -202,9 +228,15 @@ int index_cmd_add(const struct index_options *options) {
                 index_complain_of(options->path, r, &adding.err);
                 failed = true;
         } else {
-                failed |= index_vectors_update(options, &adding.n_vectors) != CLI_DONE;
+                if (!interrupted)
+                        failed |= index_vectors_update(options, &adding.n_vectors) != CLI_DONE;
                 print_result(&adding);
         }
         index_writer_free(adding.writer);
+        if (interrupted)
+                cli_error("index", "interrupted: what was added stays, and the same command goes on "
+                                   "from there");
+        if (interrupted)
+                return CLI_INTERRUPTED;
         return failed ? CLI_FAILED : CLI_DONE;
 }

@@ -2,8 +2,9 @@
  * index_cmd -- what the parts of `millrace index` share.
  *
  * Shape   index.c reads the options and has the short verbs; index_add.c and index_search.c the
- * others Owner   strings point into argv Errors  the verbs return the command's exit code, and have
- * said why on stderr
+ *         others
+ * Owner   strings point into argv
+ * Errors  the verbs return the command's exit code, and have said why on stderr
  */
 #pragma once
 
@@ -42,6 +43,8 @@ struct index_options {
 int index_cmd_add(const struct index_options *options);
 int index_cmd_search(const struct index_options *options);
 
+/* Has SIGINT come since `add` began? */
+bool index_interrupted(void);
 /* Says why an index could not be used, and what to do about it. */
 int index_complain_of(const char *path, int code, const struct index_error *err);
 /* Waits a few seconds for another writer to finish. 0 or as index_writer_open(). */

@@ -37,12 +37,12 @@ static bool bar_step(void *ctx, size_t n_done, size_t n_todo) {
         const uint64_t eta = rate > 0 ? (uint64_t)((double)(n_todo - n_done) / rate + 0.5) : 0;
 
         if (!bar->shown || now - bar->drawn_ns < BAR_EVERY_NS)
-                return true;
+                return !index_interrupted();
         bar->drawn_ns = now;
         fprintf(stderr, "\r\033[Kvectors %zu of %zu  %3d %%  %.0f/s  ETA %" PRIu64 ":%02" PRIu64,
                         n_done, n_todo, (int)(100 * n_done / n_todo), rate, eta / 60, eta % 60);
         fflush(stderr);
-        return true;
+        return !index_interrupted();
 }
 
 int index_vectors_check(const struct index_options *options) {
@@ -58,7 +58,9 @@ static int complain(const struct index_options *options, int r, const struct ind
                 const struct fill_result *result) {
         const char *why = err->text[0] ? err->text : r < 0 ? strerror(-r) : "it does not work";
 
-        if (r == FILL_E_LOCKED)
+        if (r == FILL_E_STOPPED)
+                why = "interrupted";
+        else if (r == FILL_E_LOCKED)
                 why = "another command is making its vectors: add again later";
         if (result->n_todo > 0)
                 cli_error("index", "rag.embeddings: %s; %zu of %zu passages got their vectors: the "

@@ -234,7 +234,12 @@ static void report_progress(const struct file *file, const struct rows *rows, ui
         *told = rows->n_read;
 }
 
-/* 0, or what ends the reading of the file: ROWS_END, -ENOMEM, what on_document() returned. */
+/* What ends the reading of everything, and not of one file. */
+static bool ends_all(int r) {
+        return r == -ENOMEM || r == -EINTR;
+}
+
+/* 0, or what ends the reading of the file: ROWS_END, ends_all(), what on_document() returned. */
 static int take_next_row(
                 const struct file *file, struct rows *rows, uint64_t n, struct jsonl_row *row) {
         struct index_str line;
@@ -244,7 +249,7 @@ static int take_next_row(
                 refuse(file, n, "the row is over 64 MiB");
                 return 0;
         }
-        if (r < 0 && r != -ENOMEM) {
+        if (r < 0 && !ends_all(r)) {
                 refuse(file, n, strerror(-r));
                 return ROWS_END;
         }
@@ -278,7 +283,7 @@ static int take_whole(const struct file *file, enum kind kind, struct rows *rows
                 refuse(file, 0, "it is over 64 MiB, the most that one document may have");
                 return 0;
         }
-        if (r < 0 && r != -ENOMEM) {
+        if (r < 0 && !ends_all(r)) {
                 refuse(file, 0, strerror(-r));
                 return 0;
         }
@@ -342,7 +347,7 @@ static int take_stdin(const struct documents_sink *sink) {
         char first = '\0';
         int r = rows_peek(&rows, &first);
 
-        if (r < 0 && r != -ENOMEM) {
+        if (r < 0 && !ends_all(r)) {
                 refuse(&file, 0, strerror(-r));
                 r = 0;
         } else if (r == 0)

@@ -3,10 +3,12 @@
  *
  * Shape   .txt .md .html are one document each, .jsonl one a row; a folder is read with those below
  *         it, in the order of names, but for hidden entries and links; "-" is standard input, rows
- * when its first byte is a brace and plain text otherwise Units   bytes; rows count from 1 Owner
- * what on_document() gets lives until it returns Errors  0, -ENOMEM, or what on_document()
- * returned; what could not go in is told to on_refused() and the rest goes on Limits
- * DOCUMENTS_BYTES_MAX for one document or row; files of rows have none, they are streamed
+ *         when its first byte is a brace and plain text otherwise
+ * Units   bytes; rows count from 1
+ * Owner   what on_document() gets lives until it returns
+ * Errors  0, -ENOMEM, -EINTR (a signal came while it waited for bytes), or what on_document()
+ *         returned; what could not go in is told to on_refused() and the rest goes on
+ * Limits  DOCUMENTS_BYTES_MAX for one document or row; files of rows have none, they are streamed
  */
 #pragma once
 

@@ -5,12 +5,16 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define VERSION_FILE "iamglass" /* Xapian's; the one that a commit renames into place */
+#define VERSION_FRESH "v.tmp"   /* what it is called before */
+#define LOCK_FILE "flintlock"
 
 static int complain(struct index_error *err, int code, const char *what) {
         if (err && code < 0)
@@ -37,7 +41,8 @@ static bool is_ours(const char *name) {
         const size_t n = strlen(name);
 
         return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-               strcmp(name, "flintlock") == 0 || (n > 6 && strcmp(name + n - 6, ".glass") == 0);
+               strcmp(name, LOCK_FILE) == 0 || strcmp(name, VERSION_FRESH) == 0 ||
+                (n > 6 && strcmp(name + n - 6, ".glass") == 0);
 }
 
 static int look_at_entries(const char *path, struct index_error *err) {
@@ -71,6 +76,62 @@ int folder_look(const char *path, struct index_error *err, struct folder_stamp *
                 return complain(err, r, "cannot look into it");
         *ret_stamp = stamp_of(&st);
         return 0;
+}
+
+/* Xapian's own lock, as it takes it. */
+static int lock_take(const char *path, int *ret_lock) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+        char name[PATH_MAX];
+        int fd, r;
+
+        if (snprintf(name, sizeof(name), "%s/" LOCK_FILE, path) >= (int)sizeof(name))
+                return -ENAMETOOLONG;
+        fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd == -1)
+                return -errno;
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+                *ret_lock = fd;
+                return 0;
+        }
+        r = errno == EAGAIN || errno == EACCES ? INDEX_E_LOCKED : -errno;
+        close(fd);
+        return r;
+}
+
+static int remove_leftovers(const char *path) {
+        char name[PATH_MAX + NAME_MAX];
+        struct stat st;
+        DIR *dir;
+        int r = 0;
+
+        if (stat_version_file(path, &st) == 0)
+                return 0; /* somebody has made one by now */
+        dir = opendir(path);
+        if (!dir)
+                return -errno;
+        for (const struct dirent *entry; r == 0 && (entry = readdir(dir));) {
+                if (entry->d_name[0] == '.' || strcmp(entry->d_name, LOCK_FILE) == 0 ||
+                                !is_ours(entry->d_name))
+                        continue;
+                snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+                if (unlink(name) == -1)
+                        r = -errno;
+        }
+        closedir(dir);
+        return r;
+}
+
+int folder_clear(const char *path, struct index_error *err) {
+        int lock = -1;
+        int r = lock_take(path, &lock);
+
+        if (r == 0)
+                r = remove_leftovers(path);
+        if (lock != -1)
+                close(lock);
+        if (r == INDEX_E_LOCKED)
+                return complain(err, r, "another process is writing to this index");
+        return r == 0 ? 0 : complain(err, r, "cannot clear what a killed writer left");
 }
 
 bool folder_same(const char *path, const struct folder_stamp *stamp) {

@@ -4,7 +4,7 @@
  * Shape   Xapian would take a plain file for a list of other databases to open, and a folder of
  *         somebody's for a place to write into; both are refused here
  * Owner   paths are the caller's
- * Errors  0, -errno, INDEX_E_MISSING or INDEX_E_FOREIGN, with a sentence in *err
+ * Errors  0, -errno, INDEX_E_MISSING, _FOREIGN or _LOCKED, with a sentence in *err
  * Limits  PATH_MAX
  */
 #pragma once
@@ -29,6 +29,9 @@ struct folder_stamp {
 /* 0: an index or another Xapian database lies there. INDEX_E_MISSING: nothing does, or only what a
  * writer leaves that was killed before its first commit. */
 int folder_look(const char *path, struct index_error *err, struct folder_stamp *ret_stamp);
+/* Of a folder that holds no index: takes away what a writer left that was killed before its first
+ * commit, which Xapian would take for a broken one. */
+int folder_clear(const char *path, struct index_error *err);
 /* One call to the system: is it still as it was? */
 bool folder_same(const char *path, const struct folder_stamp *stamp);
 /* With the folders above it, mode 0700 each that is new. */

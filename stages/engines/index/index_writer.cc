@@ -74,10 +74,12 @@ index_writer::index_writer(const char *path, const char *language)
         struct folder_stamp stamp;
         const std::string fresh = language_checked(language ? language : LANGUAGE_DEFAULT);
         const int r = folder_look(path, &why, &stamp);
-        if (r == INDEX_E_MISSING)
+        if (r == INDEX_E_MISSING) {
                 must(folder_make(path, &why), why);
-        else
+                must(folder_clear(path, &why), why);
+        } else {
                 must(r, why);
+        }
         db = Xapian::WritableDatabase(path, Xapian::DB_CREATE_OR_OPEN | Xapian::DB_BACKEND_GLASS);
         if (!check_format(db)) {
                 db.begin_transaction();

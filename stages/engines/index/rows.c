@@ -22,9 +22,7 @@ static int rows_fill(struct rows *rows) {
         r = buffer_reserve(buffer, READ_BYTES);
         if (r < 0)
                 return r;
-        do {
-                n = read(rows->fd, buffer->data + buffer->n_bytes, READ_BYTES);
-        } while (n == -1 && errno == EINTR);
+        n = read(rows->fd, buffer->data + buffer->n_bytes, READ_BYTES);
         if (n == -1)
                 return -errno;
         rows->end = n == 0;

@@ -106,7 +106,9 @@ static int keep_text(uint32_t passage, const struct index_hit *hit, void *ctx) {
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static bool goes_on(const struct fill *f) {
+static bool go_on(void *ctx) {
+        const struct fill *f = ctx;
+
         return !f->conf->step ||
                f->conf->step(f->conf->ctx, f->result->n_done, f->result->n_todo);
 }
@@ -123,7 +125,7 @@ static int ask_often(struct fill *f, const struct index_str *texts, uint32_t n,
                 r = remote_vectors(f->remote, texts, n, 0, f->err, ret_dimension, ret_vectors);
                 if (r != REMOTE_E_BUSY && r != REMOTE_E_TIMEOUT)
                         return r;
-                if (!goes_on(f))
+                if (!go_on(f))
                         return STOP;
                 if (i + 1 < FILL_ATTEMPTS)
                         nanosleep(&pause, NULL);
@@ -191,7 +193,7 @@ static int ask_all(struct fill *f) {
                         result->n_done += n;
                 if (r == 0 && now_ns() - f->saved_ns > (uint64_t)SAVE_EVERY_S * 1000000000u)
                         r = save(f);
-                if (r == 0 && !goes_on(f))
+                if (r == 0 && !go_on(f))
                         r = STOP;
         }
         return r;
@@ -223,6 +225,8 @@ static int run(struct fill *f) {
         if (r == 0 && f->result->n_todo > 0 && f->conf->embeddings) {
                 f->remote_conf = *f->conf->embeddings;
                 f->remote_conf.timeout_ms = BATCH_TIMEOUT_MS;
+                f->remote_conf.go_on = go_on;
+                f->remote_conf.ctx = f;
                 r = remote_new(REMOTE_EMBEDDINGS, &f->remote_conf, &f->remote);
                 if (r == 0)
                         r = ask_all(f);

@@ -30,7 +30,8 @@ enum {
 struct fill_conf {
         const char *folder;                   /* of the index */
         const struct remote_conf *embeddings; /* NULL: nobody is asked, vectors only go */
-        /* After each batch; false: it ends there, with what there is. NULL: it does not. */
+        /* After each batch, and about once a second while the service lets us wait; false: it ends
+         * there, with what there is. NULL: it does not. */
         bool (*step)(void *ctx, size_t n_done, size_t n_todo);
         void *ctx;
 };

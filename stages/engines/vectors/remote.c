@@ -199,9 +199,24 @@ static int headers_set(struct remote *remote) {
         return 0;
 }
 
+static int on_wait(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+        const struct remote *remote = ctx;
+
+        (void)a;
+        (void)b;
+        (void)c;
+        (void)d;
+        return remote->conf->go_on(remote->conf->ctx) ? 0 : 1;
+}
+
 static void options_set(struct remote *remote) {
         CURL *easy = remote->easy;
 
+        if (remote->conf->go_on) {
+                curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+                curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_wait);
+                curl_easy_setopt(easy, CURLOPT_XFERINFODATA, remote);
+        }
         curl_easy_setopt(easy, CURLOPT_URL, remote->url);
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);

@@ -23,7 +23,8 @@
 
 enum {
         REMOTE_E_TIMEOUT = 1, /* no answer in time */
-        REMOTE_E_BUSY,        /* unreachable, or an answer that says later: another try may help */
+        REMOTE_E_BUSY,        /* unreachable, given up, or an answer that says later: another try may
+                                 help */
         REMOTE_E_REFUSED,     /* it says no, or something that makes no sense */
 };
 
@@ -34,6 +35,9 @@ struct remote_conf {
         const char *model;  /* NULL: none is named */
         const char *header; /* "Authorization: ..." or NULL */
         uint64_t timeout_ms;
+        /* Asked about once a second while it waits; false: it gives up. NULL: it does not. */
+        bool (*go_on)(void *ctx);
+        void *ctx;
 };
 
 struct remote;
