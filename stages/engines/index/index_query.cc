@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <utility>
@@ -26,24 +25,6 @@ const double EXPANSION_WEIGHT = 0.3; /* of the best word that expansion adds */
 const Xapian::doccount EXPANSION_DOCUMENTS = 10;
 const Xapian::termcount EXPANSION_TERMS = 20;
 const Xapian::doccount CHUNKS_MERGED = 3; /* of one document, at most */
-
-/* The list that Lucene's English analyser drops. */
-const char *const STOP_WORDS[] = {"a", "an", "and", "are", "as", "at", "be", "but", "by", "for",
-                "if", "in", "into", "is", "it", "no", "not", "of", "on", "or", "such", "that",
-                "the", "their", "then", "there", "these", "they", "this", "to", "was", "will",
-                "with"};
-
-/* Alone they are operators of other engines, with nothing to join. */
-const char *const OPERATORS[] = {"and", "not", "or"};
-
-const Xapian::Stopper *stopper_of(const std::string &language, bool all) {
-        static const Xapian::SimpleStopper stop_words(
-                        std::begin(STOP_WORDS), std::end(STOP_WORDS));
-        static const Xapian::SimpleStopper operators(std::begin(OPERATORS), std::end(OPERATORS));
-        if (all && language == "english")
-                return &stop_words;
-        return &operators;
-}
 
 /* Matches everything and throws once the deadline has passed. Xapian's own time limit only ends its
  * counting of further matches, not the match. */
@@ -129,7 +110,7 @@ terms terms_of(struct index_reader &reader, const struct index_str &text, size_t
         Xapian::Document doc;
         for (int pass = 0; pass < 2 && doc.termlist_count() == 0; pass++) {
                 /* The second pass: a query of stop words only asks for them. */
-                reader.generator.set_stopper(stopper_of(reader.language, pass == 0));
+                reader.generator.set_stopper(pass == 0 ? reader.stopper : operator_words());
                 reader.generator.set_document(doc);
                 generate(reader.generator, text.data, head);
                 if (head < text.n_bytes)

@@ -18,6 +18,7 @@ void index_reader::open() {
         const std::string spoken = fresh.get_metadata(META_LANGUAGE);
         if (spoken != language) {
                 generator = make_generator(spoken);
+                stopper = stop_words(spoken);
                 language = spoken;
         }
         collapse = fresh.get_value_freq(SLOT_DOCUMENT) != 0;

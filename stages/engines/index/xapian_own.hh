@@ -85,6 +85,11 @@ Xapian::TermGenerator make_generator(const std::string &language);
 void generate(Xapian::TermGenerator &generator, const char *data, size_t n,
                 Xapian::termcount weight = 1);
 
+/* What a query is asked without: the stop words of its language, or at least what other engines take
+ * for operators. They live for ever. */
+const Xapian::Stopper *stop_words(const std::string &language);
+const Xapian::Stopper *operator_words();
+
 struct weighed_term {
         std::string term;
         double weight; /* how often the query has it; in a result what it added to a score at most
@@ -101,11 +106,13 @@ struct index_reader {
         std::string language;
         Xapian::Database db;
         Xapian::TermGenerator generator;
+        const Xapian::Stopper *stopper;
         bool collapse; /* some document has several chunks */
         bool tenants;  /* some document belongs to one */
         struct folder_stamp seen;
 
-        explicit index_reader(const char *folder) : path(folder), collapse(false), tenants(false) {
+        explicit index_reader(const char *folder)
+            : path(folder), stopper(nullptr), collapse(false), tenants(false) {
                 seen = folder_stamp();
         }
         void open();

@@ -213,6 +213,81 @@ START_TEST(neighbours_that_answer_too_become_one_passage_of_exact_bytes) {
 }
 END_TEST
 
+static const struct {
+        const char *name, *code, *words;
+} stop_lists[] = {
+#define LANGUAGE(name, code, words) {#name, code, words},
+#include "stages/engines/index/stop_words.def"
+};
+#define N_STOP_LISTS (sizeof(stop_lists) / sizeof(stop_lists[0]))
+
+/* How often the word stands in the list. */
+static unsigned n_times(const char *words, const char *word, size_t len) {
+        unsigned n = 0;
+
+        for (const char *at = words; *at; at += strcspn(at, " "), at += *at == ' ')
+                n += strcspn(at, " ") == len && memcmp(at, word, len) == 0;
+        return n;
+}
+
+START_TEST(a_stop_word_stands_once_in_its_list_in_small_letters) {
+        for (size_t i = 0; i < N_STOP_LISTS; i++) {
+                const char *words = stop_lists[i].words;
+
+                for (const char *at = words; *at; at += strcspn(at, " "), at += *at == ' ') {
+                        const size_t len = strcspn(at, " ");
+
+                        ck_assert_msg(n_times(words, at, len) == 1, "%s: %.*s", stop_lists[i].name,
+                                        (int)len, at);
+                        for (size_t k = 0; k < len; k++)
+                                ck_assert(at[k] < 'A' || at[k] > 'Z');
+                }
+        }
+}
+END_TEST
+
+/* A document of nothing but stop words is found by no question that has another word. */
+static void drops_its_stop_words(const char *language, const char *words) {
+        struct index_writer *writer = NULL;
+        struct index_reader *reader = NULL;
+        char question[2048];
+
+        snprintf(question, sizeof(question), "%s vitriol", words);
+        ck_assert_int_eq(index_writer_open(in_folder(language), language, NULL, &writer), 0);
+        put(writer, "stop", "", words);
+        put(writer, "word", "", "vitriol");
+        commit(writer);
+        index_writer_free(writer);
+        ck_assert_int_eq(index_reader_open(in_folder(language), NULL, &reader), 0);
+        ck_assert_msg(n_found(reader, question) == 1, "%s", language);
+        best_is(reader, question, "word");
+        best_is(reader, words, "stop"); /* nothing else is left to ask for */
+        index_reader_free(reader);
+}
+
+START_TEST(each_language_drops_its_own_stop_words) {
+        for (size_t i = 0; i < N_STOP_LISTS; i++)
+                drops_its_stop_words(i % 2 ? stop_lists[i].code : stop_lists[i].name,
+                                stop_lists[i].words);
+        drops_its_stop_words("german2", "der die das");
+}
+END_TEST
+
+START_TEST(a_language_without_a_list_drops_operators_alone) {
+        struct index_writer *writer = NULL;
+        struct index_reader *reader = NULL;
+
+        ck_assert_int_eq(index_writer_open(in_folder("ix"), "turkish", NULL, &writer), 0);
+        put(writer, "all", "", "the und not");
+        commit(writer);
+        index_writer_free(writer);
+        ck_assert_int_eq(index_reader_open(in_folder("ix"), NULL, &reader), 0);
+        ck_assert_uint_eq(n_found(reader, "the vitriol"), 1);
+        ck_assert_uint_eq(n_found(reader, "not vitriol"), 0);
+        index_reader_free(reader);
+}
+END_TEST
+
 int main(void) {
         Suite *suite = suite_create("index, words");
         TCase *refusals = tcase_create("refusals");
@@ -230,6 +305,9 @@ int main(void) {
         tcase_add_test(behaviour, words_of_earlier_turns_help_and_weigh_less);
         tcase_add_test(behaviour, expansion_finds_what_shares_no_word_with_the_question);
         tcase_add_test(behaviour, neighbours_that_answer_too_become_one_passage_of_exact_bytes);
+        tcase_add_test(behaviour, a_stop_word_stands_once_in_its_list_in_small_letters);
+        tcase_add_test(behaviour, each_language_drops_its_own_stop_words);
+        tcase_add_test(behaviour, a_language_without_a_list_drops_operators_alone);
         suite_add_tcase(suite, refusals);
         suite_add_tcase(suite, behaviour);
         SRunner *runner = srunner_create(suite);
