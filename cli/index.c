@@ -32,6 +32,7 @@ static const char usage[] =
                 "  --tenant NAME        of documents that this tenant alone finds\n"
                 "  --filter KEY=VALUE   search: only documents with this in their metadata\n"
                 "  --expand             search: with words of the best passages too\n"
+                "  --meta KEY=VALUE     add: give documents this metadata, unless they have their own\n"
                 "  --language NAME      add: whose stems a new index has (english)\n"
                 "  -c, --config FILE    add, search: with the services of rag.embeddings and "
                 "rag.rerank\n"
@@ -290,11 +291,11 @@ static int parse_collection(const char *text, struct index_options *options) {
                         &options->collections[options->n_collections++]);
 }
 
-static int parse_filter(const char *text, struct index_options *options) {
+static int parse_pair(const char *option, const char *text, struct index_options *options) {
         const char *equals = strchr(text, '=');
 
         if (!equals || equals == text || options->n_pairs == INDEX_CMD_NAMES) {
-                cli_error("index", "--filter %s: up to %u times KEY=VALUE was expected", text,
+                cli_error("index", "%s %s: up to %u times KEY=VALUE was expected", option, text,
                                 INDEX_CMD_NAMES);
                 return CLI_USAGE;
         }
@@ -313,7 +314,8 @@ static int parse_option(int c, struct index_options *options) {
                 options->expand = true;
                 return 0;
         case 'f':
-                return parse_filter(optarg, options);
+                options->filters = true;
+                return parse_pair("--filter", optarg, options);
         case 'i':
                 options->path = optarg;
                 return 0;
@@ -327,6 +329,9 @@ static int parse_option(int c, struct index_options *options) {
         case 'l':
                 options->language = optarg;
                 return 0;
+        case 'm':
+                options->meta = true;
+                return parse_pair("--meta", optarg, options);
         case 'q':
                 options->queries = optarg;
                 return 0;
@@ -349,6 +354,7 @@ static int parse_options(int argc, char **argv, struct index_options *options) {
                         {"index", required_argument, NULL, 'i'},
                         {"json", no_argument, NULL, 'j'},
                         {"language", required_argument, NULL, 'l'},
+                        {"meta", required_argument, NULL, 'm'},
                         {"queries", required_argument, NULL, 'q'},
                         {"tenant", required_argument, NULL, 't'},
                         {0},
@@ -380,12 +386,12 @@ static int check_arguments(const struct verb *verb, const struct index_options *
         if (options->n_args < verb->least || (verb->most >= 0 && options->n_args > verb->most))
                 cli_error("index", "%s takes %s", verb->name,
                                 verb->most == 0 ? "no arguments" : "at least one argument");
-        else if ((options->queries || options->expand || options->n_pairs > 0) && !search)
+        else if ((options->queries || options->expand || options->filters) && !search)
                 cli_error("index", "--queries, --filter and --expand belong to search");
         else if (options->n_collections > 1 && !search)
                 cli_error("index", "%s takes one --collection", verb->name);
-        else if (options->language && verb->run != index_cmd_add)
-                cli_error("index", "--language belongs to add");
+        else if ((options->language || options->meta) && verb->run != index_cmd_add)
+                cli_error("index", "--language and --meta belong to add");
         else if (search && (options->queries != NULL) == (options->n_args > 0))
                 cli_error("index", "search takes a QUERY or --queries FILE");
         else

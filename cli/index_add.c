@@ -10,7 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stages/engines/index/buffer.h"
 #include "stages/engines/index/documents.h"
+#include "stages/engines/index/metadata.h"
 
 #define BAR_CELLS 24
 #define BAR_EVERY_NS 100000000u
@@ -22,6 +24,7 @@ struct adding {
         uint64_t n_outcomes[3]; /* by enum index_outcome */
         uint64_t n_refused;
         uint64_t n_vectors;
+        struct buffer metadata; /* of the document at hand */
         uint64_t n_of_path; /* taken from the path that is being read */
         bool bar;
         uint64_t bytes_total; /* 0: unknown */
@@ -118,6 +121,17 @@ static void on_refused(const char *file, uint64_t row, const char *why, void *ct
                 cli_error("index", "%s: %s", file, why);
 }
 
+/* What was named with --meta, but for what the document says itself. */
+static int add_metadata(struct adding *adding, struct index_document *doc) {
+        int r;
+
+        adding->metadata.n_bytes = 0;
+        r = metadata_join(doc->metadata, adding->options->pairs, adding->options->n_pairs,
+                        &adding->metadata);
+        doc->metadata = (struct index_str){adding->metadata.data, adding->metadata.n_bytes};
+        return r;
+}
+
 static int on_document(const struct index_document *doc, uint64_t row, void *ctx) {
         struct adding *adding = ctx;
         struct index_document placed = *doc;
@@ -125,6 +139,8 @@ static int on_document(const struct index_document *doc, uint64_t row, void *ctx
         int r = interrupted ? -EINTR : 0;
 
         placed.key = index_cmd_key(adding->options, doc->key.id);
+        if (r == 0 && adding->options->n_pairs > 0)
+                r = add_metadata(adding, &placed);
         if (r == 0 && !adding->writer)
                 r = index_cmd_writer(adding->options, &adding->err, &adding->writer);
         if (r == 0)
@@ -233,6 +249,7 @@ int index_cmd_add(const struct index_options *options) {
                 print_result(&adding);
         }
         index_writer_free(adding.writer);
+        buffer_clear(&adding.metadata);
         if (interrupted)
                 cli_error("index", "interrupted: what was added stays, and the same command goes on "
                                    "from there");

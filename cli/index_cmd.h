@@ -30,8 +30,9 @@ struct index_options {
         bool tenant_given;
         struct index_str collections[INDEX_CMD_NAMES];
         uint32_t n_collections;
-        struct index_pair pairs[INDEX_CMD_NAMES];
+        struct index_pair pairs[INDEX_CMD_NAMES]; /* search: to be had; add: to be given */
         uint32_t n_pairs;
+        bool filters, meta; /* which of the two was said */
         uint32_t k;
         bool json;
         bool expand;

@@ -94,7 +94,8 @@ def test_an_unknown_option_is_usage_and_names_it(cli, command):
     ["index", "search", "-k", "0", "x"], ["index", "search", "-k", "ten", "x"], ["index", "remove"],
     ["index", "search", "--queries", "f", "x"], ["index", "list", "--queries", "f"], ["index", "stats", "x"],
     ["render"], ["render", "a", "b"], ["render", "--escape", "xml", "a"], ["render", "--data"],
-    ["index", "list", "--expand"], ["index", "add", "--filter", "a=b", "x"], ["index", "search", "--filter", "a", "x"],
+    ["index", "list", "--expand"], ["index", "add", "--filter", "a=b", "x"], ["index", "search", "--meta", "a=b", "x"],
+    ["index", "add", "--meta", "a", "x"], ["index", "search", "--filter", "a", "x"],
     ["index", "search", "--filter", "=b", "x"], ["index", "search", "--collection", "", "x"],
     ["index", "search", "--collection", "n" * 65, "x"], ["index", "search", "--language", "german", "x"],
     ["index", "add", "--collection", "a", "--collection", "b", "x"], ["index", "list", "--tenant", "t" * 257],
@@ -292,6 +293,20 @@ def test_index_add_says_what_it_did_and_draws_no_bar_into_a_pipe(cli, pages, tmp
     assert "unchanged 4" in done(cli("index", f"--index={tmp_path}/ix", "add", pages))
     (pages / "wheels.txt").write_text("An undershot wheel takes its water from below.\n")
     assert "replaced 1" in done(cli("index", "add", "--index", tmp_path / "ix", pages / "wheels.txt"))
+
+
+def test_index_add_gives_metadata_to_files_of_any_kind(cli, pages, tmp_path):
+    (pages / "front.md").write_text("---\ntitle: Locks\nteam: north\ntags: [iron, oak]\n---\nThe lock keeper oils the gate.\n")
+    done(cli("index", "add", "--index", tmp_path / "ix", "--meta", "team=south", "--meta", "year=1780", pages))
+
+    def found(*filters):
+        answer = done(cli("index", "search", "--json", "--index", tmp_path / "ix", *[f"--filter={f}" for f in filters], "gate"))
+        return {os.path.basename(hit["id"]) for hit in json.loads(answer)["hits"]}
+
+    assert found("team=south") == {"gates.md"} and found("team=north") == {"front.md"}
+    assert found("year=1780") == {"gates.md", "front.md"} and found("tags=oak") == {"front.md"}
+    assert found("year=1781") == set()
+    assert "unchanged 5" in done(cli("index", "add", "--index", tmp_path / "ix", "--meta", "team=south", "--meta", "year=1780", pages))
 
 
 def test_index_add_reads_rows_from_stdin(cli, tmp_path):

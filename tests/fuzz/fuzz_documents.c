@@ -11,6 +11,7 @@
 
 #include "stages/engines/index/chunk.h"
 #include "stages/engines/index/documents.h"
+#include "stages/engines/index/front.h"
 #include "stages/engines/index/identifier.h"
 #include "stages/engines/index/jsonl.h"
 #include "stages/engines/index/markup.h"
@@ -75,6 +76,26 @@ static void read_row(struct index_str bytes) {
         jsonl_row_clear(&row);
 }
 
+/* What it says is metadata, and other metadata can be joined with it. */
+static void read_front(struct index_str yaml) {
+        static const struct index_pair pairs[] = {
+                        {{"title", 5}, {"t", 1}}, {{"k", 1}, {"1", 1}}, {{"k", 1}, {"2", 1}}};
+        struct buffer metadata = {0}, title = {0}, joined = {0};
+
+        if (front_read(yaml, &metadata, &title) == 0 && metadata.n_bytes > 0) {
+                assert(metadata.data[0] == '{' && metadata.data[metadata.n_bytes - 1] == '}');
+                assert(documents_utf8_end((struct index_str){metadata.data, metadata.n_bytes}) ==
+                                metadata.n_bytes);
+                read_metadata((struct index_str){metadata.data, metadata.n_bytes});
+        }
+        if (metadata_join((struct index_str){metadata.data ? metadata.data : "", metadata.n_bytes},
+                            pairs, 3, &joined) == 0)
+                read_metadata((struct index_str){joined.data, joined.n_bytes});
+        buffer_clear(&metadata);
+        buffer_clear(&title);
+        buffer_clear(&joined);
+}
+
 static void read_markup(struct index_str bytes, uint8_t kind) {
         struct markup markup = {0};
         int r = kind == 1 ? markdown_read(bytes, &markup)
@@ -85,6 +106,8 @@ static void read_markup(struct index_str bytes, uint8_t kind) {
         for (size_t i = 0; i < markup.n_marks; i++)
                 assert(markup.marks[i].offset <= markup.text.n_bytes);
         split(markup.text, markup.marks, markup.n_marks);
+        if (markup.front.n_bytes > 0)
+                read_front(markup.front);
         markup_clear(&markup);
 }
 

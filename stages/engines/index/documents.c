@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "stages/engines/index/chunk.h"
+#include "stages/engines/index/front.h"
 #include "stages/engines/index/jsonl.h"
 #include "stages/engines/index/markup.h"
 #include "stages/engines/index/rows.h"
@@ -163,9 +164,37 @@ static int hand_over(const struct file *file, uint64_t row, struct index_documen
         return r;
 }
 
+static struct index_str whole(const struct buffer *buffer) {
+        return (struct index_str){buffer->data ? buffer->data : "", buffer->n_bytes};
+}
+
+/* The title: its first heading, what it says of itself, its file name. */
+static int take_markup(const struct file *file, const struct markup *markup) {
+        const char *slash = strrchr(file->name, '/');
+        struct buffer metadata = {0}, title = {0};
+        struct index_document doc = {
+                        .key.id = str(file->name),
+                        .title = markup->title,
+                        .url = str(""),
+                        .source = str(file->name),
+                        .text = markup->text,
+        };
+        int r = markup->front.n_bytes > 0 ? front_read(markup->front, &metadata, &title) : 0;
+
+        doc.metadata = whole(&metadata);
+        if (doc.title.n_bytes == 0)
+                doc.title = whole(&title);
+        if (doc.title.n_bytes == 0)
+                doc.title = str(slash ? slash + 1 : file->name);
+        if (r == 0)
+                r = hand_over(file, 0, &doc, markup->marks, markup->n_marks);
+        buffer_clear(&metadata);
+        buffer_clear(&title);
+        return r;
+}
+
 static int take_bytes(const struct file *file, enum kind kind, struct index_str bytes) {
         struct markup markup = {.text = bytes};
-        const char *slash = strrchr(file->name, '/');
         char buf[64];
         const char *why = why_not_text(bytes, buf, sizeof(buf));
         int r = 0;
@@ -182,18 +211,8 @@ static int take_bytes(const struct file *file, enum kind kind, struct index_str 
                 r = markdown_read(bytes, &markup);
         else if (kind == KIND_HTML)
                 r = html_read(bytes, translated ? NULL : "UTF-8", &markup);
-        if (r < 0)
-                return r;
-        struct index_document doc = {
-                        .key.id = str(file->name),
-                        .title = markup.title.n_bytes > 0 ? markup.title
-                                                          : str(slash ? slash + 1 : file->name),
-                        .url = str(""),
-                        .source = str(file->name),
-                        .metadata = str(""),
-                        .text = markup.text,
-        };
-        r = hand_over(file, 0, &doc, markup.marks, markup.n_marks);
+        if (r == 0)
+                r = take_markup(file, &markup);
         markup_clear(&markup);
         return r;
 }

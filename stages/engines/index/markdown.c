@@ -123,6 +123,12 @@ static size_t front_matter(struct index_str bytes) {
         return 0;
 }
 
+static struct index_str between_dashes(struct index_str bytes, size_t end) {
+        const size_t last = bytes.data[end - 1] == '\n' ? 4 : 3; /* the line that ends it */
+
+        return (struct index_str){bytes.data + 4, end - 4 - last};
+}
+
 int markdown_read(struct index_str bytes, struct markup *ret_markup) {
         const MD_PARSER parser = {
                         .flags = MD_FLAG_TABLES | MD_FLAG_STRIKETHROUGH | MD_FLAG_TASKLISTS,
@@ -148,6 +154,8 @@ int markdown_read(struct index_str bytes, struct markup *ret_markup) {
                 markup_clear(&markup);
                 return r == -1 ? -ENOMEM : r; /* -1 is what md4c itself says */
         }
+        if (skip > 0)
+                markup.front = between_dashes(bytes, skip);
         markup_settle(&markup);
         *ret_markup = markup;
         return 0;

@@ -18,6 +18,7 @@
 struct markup {
         struct index_str text;
         struct index_str title; /* may be empty */
+        struct index_str front; /* the YAML that it begins with; may be empty */
         struct chunk_mark *marks;
         size_t n_marks;
         size_t room;

@@ -18,6 +18,12 @@ extern "C" {
 
 #define METADATA_MAX 64u
 
+struct buffer;
+
+/* What a document is said to have besides: an object with the members of `json`, and the pairs whose
+ * keys it does not have; of equal keys an array. */
+int metadata_join(struct index_str json, const struct index_pair *pairs, size_t n_pairs,
+                struct buffer *ret_json);
 int metadata_each(struct index_str json,
                 int (*fn)(struct index_str key, struct index_str value, void *ctx), void *ctx);
 

@@ -1,7 +1,9 @@
 /*
  * documents -- files, rows and folders, as they come out.
  */
+#include "stages/engines/index/buffer.h"
 #include "stages/engines/index/documents.h"
+#include "stages/engines/index/metadata.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -373,6 +375,62 @@ START_TEST(utf8_is_what_the_standard_says) {
 }
 END_TEST
 
+static void front_gives(const char *yaml, const char *metadata, const char *title) {
+        char text[2048];
+
+        snprintf(text, sizeof(text), "---\n%s---\nThe text.\n", yaml);
+        take_text("f.md", text);
+        ck_assert_int_eq(n_notes, 1);
+        ck_assert_str_eq(notes[0].metadata, metadata);
+        ck_assert_str_eq(notes[0].title, title);
+        ck_assert_str_eq(notes[0].text, text);
+}
+
+START_TEST(front_matter_that_is_no_map_or_broken_gives_nothing) {
+        front_gives("", "", "f.md");
+        front_gives("- a\n- b\n", "", "f.md");
+        front_gives("only a text\n", "", "f.md");
+        front_gives("title: x\na: [1, 2\n", "", "f.md");
+        front_gives("a: *nobody\n", "", "f.md");
+        front_gives("empty:\nlist: []\n", "{\"list\":[]}", "f.md");
+}
+END_TEST
+
+START_TEST(front_matter_is_metadata_and_the_title_where_no_heading_is) {
+        front_gives("title: A \"title\"\nyear: 2024\ndraft: false\n",
+                        "{\"title\":\"A \\\"title\\\"\",\"year\":\"2024\",\"draft\":\"false\"}",
+                        "A \"title\"");
+        front_gives("tags: [a, b, {c: d}]\nnested: {a: b}\n? [x]\n: y\nlast: 'z'\n",
+                        "{\"tags\":[\"a\",\"b\"],\"last\":\"z\"}", "f.md");
+        take_text("h.md", "---\ntitle: Said\n---\n# Heading\n\nText.\n");
+        ck_assert_str_eq(notes[0].title, "Heading");
+        take_text("n.md", "---\nyear: 1\n---"); /* no line ends the last one */
+        ck_assert_str_eq(notes[0].metadata, "{\"year\":\"1\"}");
+}
+END_TEST
+
+static void joined_is(const char *json, const struct index_pair *pairs, size_t n, const char *is) {
+        struct buffer joined = {0};
+
+        ck_assert_int_eq(metadata_join(str(json), pairs, n, &joined), 0);
+        ck_assert_int_eq(buffer_append(&joined, "", 1), 0);
+        ck_assert_str_eq(joined.data, is);
+        buffer_clear(&joined);
+}
+
+START_TEST(what_a_document_says_itself_comes_before_what_is_said_of_it) {
+        const struct index_pair pairs[] = {{str("team"), str("a")}, {str("year"), str("1")},
+                        {str("team"), str("b\"")}};
+
+        joined_is("", pairs, 3, "{\"team\":[\"a\",\"b\\\"\"],\"year\":\"1\"}");
+        joined_is("{}", pairs, 1, "{\"team\":\"a\"}");
+        joined_is(" { } ", pairs, 2, "{\"team\":\"a\",\"year\":\"1\"}");
+        joined_is("{\"year\":2024}", pairs, 3, "{\"year\":2024,\"team\":[\"a\",\"b\\\"\"]}");
+        joined_is("{\"team\":\"z\"}", pairs, 1, "{\"team\":\"z\"}");
+        joined_is("{\"x\":{\"y\":1}}", pairs, 0, "{\"x\":{\"y\":1}}");
+}
+END_TEST
+
 int main(void) {
         Suite *suite = suite_create("documents");
         TCase *refused = tcase_create("refusals");
@@ -397,6 +455,9 @@ int main(void) {
         tcase_add_test(taken, reading_stops_where_the_sink_says);
         tcase_add_test(taken, ids_of_files_are_normal_paths);
         tcase_add_test(taken, utf8_is_what_the_standard_says);
+        tcase_add_test(taken, front_matter_that_is_no_map_or_broken_gives_nothing);
+        tcase_add_test(taken, front_matter_is_metadata_and_the_title_where_no_heading_is);
+        tcase_add_test(taken, what_a_document_says_itself_comes_before_what_is_said_of_it);
         suite_add_tcase(suite, refused);
         suite_add_tcase(suite, taken);
         SRunner *runner = srunner_create(suite);
