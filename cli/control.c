@@ -6,15 +6,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <msgpack.h>
 
 #include "cli/cli.h"
-
-#define CONTROL_SUFFIX ".ctl"
+#include "cli/control_socket.h"
 
 struct control {
         const char *command, *socket;
@@ -45,79 +42,20 @@ static int unreachable(const struct control *c, const char *path, int error) {
 }
 
 static int control_connect(struct control *c) {
-        struct sockaddr_un addr = {.sun_family = AF_UNIX};
-        char path[512];
-        int r = 0;
+        char path[CONTROL_PATH_MAX];
+        int r = control_socket_connect(c->socket, path, &c->fd);
 
-        if (c->socket)
-                snprintf(path, sizeof(path) - sizeof(CONTROL_SUFFIX), "%s", c->socket);
-        else
-                r = millrace_default_socket(path, sizeof(path) - sizeof(CONTROL_SUFFIX));
-        if (r)
-                return unreachable(c, r == -EPERM ? path : "the default path", -r);
-        if (strlen(path) + sizeof(CONTROL_SUFFIX) > sizeof(addr.sun_path))
-                return unreachable(c, path, ENAMETOOLONG);
-        memcpy(path + strlen(path), CONTROL_SUFFIX, sizeof(CONTROL_SUFFIX));
-        memcpy(addr.sun_path, path, strlen(path) + 1);
-        c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (c->fd == -1 || connect(c->fd, (struct sockaddr *)&addr, sizeof(addr)) == -1)
-                return unreachable(c, path, errno);
-        return CLI_DONE;
-}
-
-static int control_send(struct control *c, const msgpack_sbuffer *request) {
-        size_t at = 0;
-
-        while (at < request->size) {
-                ssize_t n = send(c->fd, request->data + at, request->size - at, MSG_NOSIGNAL);
-                if (n == -1 && errno != EINTR)
-                        return -errno;
-                at += n > 0 ? (size_t)n : 0;
-        }
-        return 0;
-}
-
-/* The one answer, however long it takes: a restart waits for its successor, a drain for the last one. */
-static int control_receive(struct control *c) {
-        for (;;) {
-                msgpack_unpack_return r = msgpack_unpacker_next(&c->unpacker, &c->answer);
-                ssize_t n;
-                if (r == MSGPACK_UNPACK_SUCCESS)
-                        return 0;
-                if (r != MSGPACK_UNPACK_CONTINUE)
-                        return -EPROTO;
-                if (!msgpack_unpacker_reserve_buffer(&c->unpacker, 65536))
-                        return -ENOMEM;
-                n = recv(c->fd, msgpack_unpacker_buffer(&c->unpacker), 65536, 0);
-                if (n == 0)
-                        return -ECONNRESET;
-                if (n == -1 && errno != EINTR)
-                        return -errno;
-                if (n > 0)
-                        msgpack_unpacker_buffer_consumed(&c->unpacker, (size_t)n);
-        }
-}
-
-static const msgpack_object *member(const msgpack_object *map, const char *key) {
-        static const msgpack_object nil = {.type = MSGPACK_OBJECT_NIL};
-
-        for (uint32_t i = 0; map->type == MSGPACK_OBJECT_MAP && i < map->via.map.size; i++) {
-                const msgpack_object *k = &map->via.map.ptr[i].key;
-                if (k->type == MSGPACK_OBJECT_STR && k->via.str.size == strlen(key) &&
-                                !memcmp(k->via.str.ptr, key, k->via.str.size))
-                        return &map->via.map.ptr[i].val;
-        }
-        return &nil;
+        return r ? unreachable(c, path, -r) : CLI_DONE;
 }
 
 static uint64_t number(const msgpack_object *map, const char *key) {
-        const msgpack_object *o = member(map, key);
+        const msgpack_object *o = control_member(map, key);
 
         return o->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? o->via.u64 : 0;
 }
 
 static bool has_number(const msgpack_object *map, const char *key) {
-        return member(map, key)->type == MSGPACK_OBJECT_POSITIVE_INTEGER;
+        return control_member(map, key)->type == MSGPACK_OBJECT_POSITIVE_INTEGER;
 }
 
 /* A text as printf's %.*s takes it. */
@@ -177,22 +115,22 @@ static int control_ask(struct control *c) {
         msgpack_sbuffer_init(&request);
         msgpack_packer_init(&pk, &request, msgpack_sbuffer_write);
         pack_request(c, &pk);
-        r = control_send(c, &request);
+        r = control_socket_send(c->fd, &request);
         msgpack_sbuffer_destroy(&request);
         if (!r)
-                r = control_receive(c);
+                r = control_socket_receive(c->fd, &c->unpacker, &c->answer);
         if (r) {
                 cli_error(c->command, "%s",
                                 r == -ECONNRESET ? "the daemon ended before it answered"
                                                  : strerror(-r));
                 return r == -ECONNRESET || r == -EPIPE ? CLI_UNREACHABLE : CLI_FAILED;
         }
-        ok = member(&c->answer.data, "ok");
+        ok = control_member(&c->answer.data, "ok");
         if (ok->type == MSGPACK_OBJECT_BOOLEAN && ok->via.boolean)
                 return CLI_DONE;
-        code = member(&c->answer.data, "code");
-        message = member(&c->answer.data, "message");
-        keys = member(&c->answer.data, "keys");
+        code = control_member(&c->answer.data, "code");
+        message = control_member(&c->answer.data, "message");
+        keys = control_member(&c->answer.data, "keys");
         if (c->json)
                 control_print_json(&c->answer.data);
         cli_error(c->command, "%.*s", TEXT(message));
@@ -268,23 +206,23 @@ static void print_place(const msgpack_object *p, const char *name, uint32_t name
         if (has_number(p, "pid"))
                 snprintf(pid, sizeof(pid), "%" PRIu64, number(p, "pid"));
         printf("  %-10.*s %8s  %-8.*s core %-3s restarts %-4" PRIu64, (int)name_len, name, pid,
-                        TEXT(member(p, "state")), core, number(p, "restarts"));
-        if (member(p, "last_exit")->type == MSGPACK_OBJECT_STR)
-                printf(" last exit: %.*s", TEXT(member(p, "last_exit")));
+                        TEXT(control_member(p, "state")), core, number(p, "restarts"));
+        if (control_member(p, "last_exit")->type == MSGPACK_OBJECT_STR)
+                printf(" last exit: %.*s", TEXT(control_member(p, "last_exit")));
 }
 
 static void print_lane(const msgpack_object *lane) {
-        const msgpack_object *stages = member(lane, "stages");
+        const msgpack_object *stages = control_member(lane, "stages");
 
         printf("lane %" PRIu64 "  %.*s  in flight %" PRIu64, number(lane, "lane"),
-                        TEXT(member(lane, "state")), number(lane, "in_flight"));
+                        TEXT(control_member(lane, "state")), number(lane, "in_flight"));
         if (number(lane, "resets") > 0)
                 printf("  resets %" PRIu64, number(lane, "resets"));
         printf("\n");
         for (uint32_t i = 0; stages->type == MSGPACK_OBJECT_ARRAY && i < stages->via.array.size;
                         i++) {
-                const msgpack_object *p = &stages->via.array.ptr[i], *ring = member(p, "ring");
-                const msgpack_object *name = member(p, "stage");
+                const msgpack_object *p = &stages->via.array.ptr[i], *ring = control_member(p, "ring");
+                const msgpack_object *name = control_member(p, "stage");
                 print_place(p, name->type == MSGPACK_OBJECT_STR ? name->via.str.ptr : "?",
                                 name->type == MSGPACK_OBJECT_STR ? name->via.str.size : 1);
                 printf("  ring %" PRIu64 "/%" PRIu64 "  in %" PRIu64 "  out %" PRIu64
@@ -304,15 +242,18 @@ static void print_watch(const msgpack_object *p) {
 }
 
 static void print_status(const msgpack_object *s) {
-        const msgpack_object *gateways = member(s, "gateways"), *lanes = member(s, "lanes");
-        const msgpack_object *requests = member(s, "requests"), *uptime = member(s, "uptime_s");
-        const msgpack_object *http = member(s, "http"), *watch = member(s, "watch");
+        const msgpack_object *gateways = control_member(s, "gateways");
+        const msgpack_object *lanes = control_member(s, "lanes");
+        const msgpack_object *requests = control_member(s, "requests");
+        const msgpack_object *uptime = control_member(s, "uptime_s");
+        const msgpack_object *http = control_member(s, "http"), *watch = control_member(s, "watch");
 
-        printf("millrace %.*s  instance %.*s  pid %" PRIu64 "  %.*s", TEXT(member(s, "version")),
-                        TEXT(member(s, "instance")), number(s, "pid"), TEXT(member(s, "state")));
+        printf("millrace %.*s  instance %.*s  pid %" PRIu64 "  %.*s",
+                        TEXT(control_member(s, "version")), TEXT(control_member(s, "instance")),
+                        number(s, "pid"), TEXT(control_member(s, "state")));
         if (uptime->type == MSGPACK_OBJECT_FLOAT64)
                 printf("  up %.1f s", uptime->via.f64);
-        printf("\nsocket %.*s\nhttp", TEXT(member(s, "socket")));
+        printf("\nsocket %.*s\nhttp", TEXT(control_member(s, "socket")));
         for (uint32_t i = 0; http->type == MSGPACK_OBJECT_ARRAY && i < http->via.array.size; i++)
                 printf(" %.*s", TEXT(&http->via.array.ptr[i]));
         puts(http->type == MSGPACK_OBJECT_ARRAY && http->via.array.size > 0 ? "" : " none");
@@ -324,7 +265,7 @@ static void print_status(const msgpack_object *s) {
         }
         for (uint32_t i = 0; lanes->type == MSGPACK_OBJECT_ARRAY && i < lanes->via.array.size; i++)
                 print_lane(&lanes->via.array.ptr[i]);
-        print_place(member(s, "telemetry"), "telemetry", 9);
+        print_place(control_member(s, "telemetry"), "telemetry", 9);
         printf("\n");
         if (watch->type == MSGPACK_OBJECT_MAP)
                 print_watch(watch);
@@ -348,7 +289,7 @@ static int control_talk(struct control *c, void (*print)(const msgpack_object *a
         r = control_ask(c);
         if (!r && c->json)
                 r = control_print_json(strcmp(c->command, "status") == 0
-                                                       ? member(&c->answer.data, "status")
+                                                       ? control_member(&c->answer.data, "status")
                                                        : &c->answer.data);
         else if (!r)
                 print(&c->answer.data);
@@ -373,7 +314,7 @@ static int control_run(
 }
 
 static void say_status(const msgpack_object *answer) {
-        print_status(member(answer, "status"));
+        print_status(control_member(answer, "status"));
 }
 
 static void say_restarted(const msgpack_object *answer) {
@@ -382,7 +323,7 @@ static void say_restarted(const msgpack_object *answer) {
 }
 
 static void say_reloaded(const msgpack_object *answer) {
-        const msgpack_object *changed = member(answer, "changed");
+        const msgpack_object *changed = control_member(answer, "changed");
 
         for (uint32_t i = 0; changed->type == MSGPACK_OBJECT_ARRAY && i < changed->via.array.size;
                         i++)

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/count_fit.h"
 #include "stages/engines/index/jsonl.h"
 #include "stages/engines/index/rows.h"
-#include "stages/engines/tokens/tokens.h"
 
 #define TEXT_MAX ((size_t)256 << 20)
 #define ROW_MAX ((size_t)64 << 20)
@@ -20,21 +20,30 @@ enum count_input { COUNT_WHOLE, COUNT_LINES, COUNT_JSONL };
 struct count {
         enum count_input input;
         bool json;
+        const char *socket, *model;
+        struct fit fit; /* of the daemon that runs, if one does */
 };
 
 static const char usage[] =
-        "usage: millrace count [--model M] [--lines|--jsonl] [--json]\n"
-        "  reads standard input and prints how many tokens it is, as assemble estimates them\n"
-        "  --model M   which model counts: the estimate is the same for all\n"
+        "usage: millrace count [-s SOCKET] [--model M] [--lines|--jsonl] [--json]\n"
+        "  reads standard input and prints how many tokens it is, as assemble estimates them; a daemon\n"
+        "  that runs corrects the estimate by what its backends have counted\n"
+        "  --model M   the model's public name; without it: of all models together\n"
         "  --lines     each line is a text of its own\n"
         "  --jsonl     each line is a JSON object, its \"text\" is what counts\n"
-        "  --json      {\"tokens\",\"method\"} for each text\n"
+        "  --json      {\"tokens\",\"method\"} for each text, and \"answers\" where some have corrected it\n"
         "exit: 0 counted, 1 not, with the reason, 2 wrong usage\n";
 
 static void print(const struct count *count, struct index_str text) {
-        uint64_t tokens = tokens_estimate(text.data, text.n_bytes);
+        struct tokens_count parts = {{0}};
+        uint64_t tokens;
 
-        if (count->json)
+        tokens_count(&parts, text.data, text.n_bytes);
+        tokens = fit_tokens(&count->fit, &parts);
+        if (count->json && count->fit.n)
+                printf("{\"tokens\":%" PRIu64 ",\"method\":\"estimate\",\"answers\":%" PRIu64 "}\n",
+                                tokens, count->fit.n);
+        else if (count->json)
                 printf("{\"tokens\":%" PRIu64 ",\"method\":\"estimate\"}\n", tokens);
         else
                 printf("%" PRIu64 "\n", tokens);
@@ -106,12 +115,12 @@ static int read_options(int argc, char **argv, struct count *count) {
         static const struct option names[] = {
                 {"help", no_argument, NULL, 'h'},  {"json", no_argument, NULL, 'j'},
                 {"jsonl", no_argument, NULL, 'r'}, {"lines", no_argument, NULL, 'l'},
-                {"model", required_argument, NULL, 'm'}, {0},
+                {"model", required_argument, NULL, 'm'}, {"socket", required_argument, NULL, 's'}, {0},
         };
         int c;
 
         optind = 0;
-        while ((c = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+        while ((c = getopt_long(argc, argv, "s:h", names, NULL)) != -1) {
                 enum count_input input = c == 'l' ? COUNT_LINES : COUNT_JSONL;
                 if (c == 'h') {
                         fputs(usage, stdout);
@@ -119,10 +128,14 @@ static int read_options(int argc, char **argv, struct count *count) {
                 }
                 if (c == 'j') {
                         count->json = true;
+                } else if (c == 'm') {
+                        count->model = optarg;
+                } else if (c == 's') {
+                        count->socket = optarg;
                 } else if ((c == 'l' || c == 'r') &&
                                 (count->input == COUNT_WHOLE || count->input == input)) {
                         count->input = input;
-                } else if (c != 'm') {
+                } else {
                         if (c == 'l' || c == 'r')
                                 cli_error("count", "--lines and --jsonl exclude each other");
                         fputs(usage, stderr);
@@ -142,5 +155,8 @@ int cmd_count(int argc, char **argv) {
 
         if (r >= 0)
                 return r;
+        count_fit(count.socket, count.model, &count.fit);
+        if (count.fit.n && !count.json)
+                cli_error("count", "corrected by %" PRIu64 " answers of the daemon's backends", count.fit.n);
         return count.input == COUNT_WHOLE ? count_whole(&count) : count_rows(&count);
 }

@@ -173,17 +173,33 @@ int arena_view_init(struct arena_view *view, const void *map, uint64_t map_bytes
         return 0;
 }
 
+int arena_look(const struct arena_view *view, const struct arena_ref *ref, const uint8_t **ret) {
+        if (!in_bounds(ref, view->body_bytes))
+                return ARENA_E_BOUNDS;
+        /* SYNC(arena.reuse): the bytes were this body's as long as the generation still is. */
+        if (atomic_load_explicit(&view->shm->gen[ref->off / ARENA_UNIT], memory_order_acquire) !=
+                        ref->gen)
+                return ARENA_E_GONE;
+        *ret = view->base + ref->off;
+        return 0;
+}
+
+bool arena_holds(const struct arena_view *view, const struct arena_ref *ref) {
+        layout_seqlock_fence();
+        return atomic_load_explicit(&view->shm->gen[ref->off / ARENA_UNIT], memory_order_relaxed) ==
+               ref->gen;
+}
+
 int arena_copy(const struct arena_view *view, const struct arena_ref *ref, uint32_t from,
                 uint32_t len, void *to) {
-        const mr_au64 *gen;
+        const uint8_t *body;
+        int r;
 
-        if (!in_bounds(ref, view->body_bytes) || from > ref->len || len > ref->len - from)
+        if (from > ref->len || len > ref->len - from)
                 return ARENA_E_BOUNDS;
-        gen = &view->shm->gen[ref->off / ARENA_UNIT];
-        /* SYNC(arena.reuse): the bytes were this body's as long as the generation still is. */
-        if (atomic_load_explicit(gen, memory_order_acquire) != ref->gen)
-                return ARENA_E_GONE;
-        memcpy(to, view->base + ref->off + from, len);
-        layout_seqlock_fence();
-        return atomic_load_explicit(gen, memory_order_relaxed) == ref->gen ? 0 : ARENA_E_GONE;
+        r = arena_look(view, ref, &body);
+        if (r)
+                return r;
+        memcpy(to, body + from, len);
+        return arena_holds(view, ref) ? 0 : ARENA_E_GONE;
 }

@@ -79,3 +79,7 @@ int arena_view_init(struct arena_view *view, const void *map, uint64_t map_bytes
  * ARENA_E_BOUNDS. */
 int arena_copy(const struct arena_view *view, const struct arena_ref *ref, uint32_t from,
         uint32_t len, void *to);
+/* The body where it lies, for who only counts its bytes: any of them may change under the reader, and
+ * what it made of them is worth something if arena_holds() says so afterwards. Errors as above. */
+int arena_look(const struct arena_view *view, const struct arena_ref *ref, const uint8_t **ret);
+bool arena_holds(const struct arena_view *view, const struct arena_ref *ref);

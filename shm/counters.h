@@ -1,8 +1,8 @@
 /*
  * counters -- what one process counts about itself, for the supervisor, telemetry and `status`.
  *
- * Shape   a header page part (liveness, last words), then one word per counter of counters.def for
- *         each lane, then histograms
+ * Shape   a header page part (liveness, last words), then one word per counter of the table below,
+ *         what was learnt of tokens, histograms
  * Units   named by each row; times in nanoseconds
  * Owner   process p writes counters.<p>; the page outlives it, its successor counts on
  * Errors  0, -EPROTO
@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "shm/calibration.h"
 #include "shm/layout.h"
 
 #define COUNTERS_WORDS_MAX 12u  /* last words: 96 bytes of text */
@@ -71,6 +72,8 @@
         C(upstream_cancelled, "backend requests that we closed")                                   \
         C(tokens_prompt, "prompt tokens, as the backend or the estimate counts them")              \
         C(tokens_completion, "completion tokens")                                                  \
+        C(calibrations, "backends' counts of a prompt that corrected the estimate")                \
+        C(calibrations_refused, "backends' counts that no tokenizer would make")                   \
         C(log_lines_dropped, "log lines dropped because stderr would have blocked")                \
         C(restart_lost, "requests ended with worker_restarted")                                    \
         C(restart_reruns, "detached requests that ran anew from the middle of their answer")       \
@@ -126,6 +129,7 @@ struct counters_shm {
         /* By lane where a process serves several (gateway); else index 0. */
         alignas(LAYOUT_SEPARATION) mr_au64 count[COUNTERS_N];
         mr_au64 redactions[COUNTERS_REDACTIONS]; /* post */
+        struct calibration_shm calibration;      /* inference */
         mr_au64 lane_in_flight[LANES_MAX];
         mr_au64 lane_admitted[LANES_MAX];
         struct counters_histogram histogram[HISTOGRAMS_N];

@@ -84,7 +84,9 @@ static const uint64_t facts[] = {
         /* counters and side rings */
         MAGIC_COUNTERS, COUNTERS_N, HISTOGRAMS_N, COUNTERS_BUCKETS, COUNTERS_WORDS_MAX,
         sizeof(struct counters_shm), AT(counters_shm, heartbeat_ns),
-        AT(counters_shm, count), AT(counters_shm, redactions), AT(counters_shm, histogram), MAGIC_SIDE, SIDE_N, SIDE_SLOT,
+        AT(counters_shm, count), AT(counters_shm, redactions), AT(counters_shm, calibration),
+        CALIBRATION_MODELS, CALIBRATION_NAME_MAX, CALIBRATION_PARTS, CALIBRATION_WORDS,
+        sizeof(struct calibration_row_shm), AT(counters_shm, histogram), MAGIC_SIDE, SIDE_N, SIDE_SLOT,
         sizeof(struct side_shm), AT(side_shm, head), AT(side_shm, slot),
 };
 /* clang-format on */

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "stages/common/log.h"
 #include "stages/common/record.h"
+#include "stages/engines/tokens/fit.h"
 #include "supervisor/daemon.h"
 #include "supervisor/pack.h"
 #include "supervisor/status.h"
@@ -19,6 +21,7 @@
 #define REQUEST_MAX 16384u
 #define REQUEST_DEPTH 8u
 #define ACCEPTS_A_TURN 16
+#define MODEL_MAX 256u
 
 struct control_client {
         struct daemon *d;
@@ -155,6 +158,7 @@ void control_answer_error(struct daemon *d, uint64_t client, const char *op, con
 
 struct request {
         char op[16], stage[16], exe[SPAWN_PATH_MAX]; /* exe: empty, none */
+        char model[MODEL_MAX];
         int64_t lane;        /* -1: none */
         uint64_t timeout_ms; /* 0: none */
         const char *wrong;   /* what is wrong with it, NULL: nothing */
@@ -188,6 +192,8 @@ static void take_member(struct request *q, const char *key, const msgpack_object
         else if (strcmp(key, "exe") == 0 &&
                         (!take_text(value, q->exe, sizeof(q->exe)) || q->exe[0] != '/'))
                 q->wrong = "exe: expected the absolute path of a folder";
+        else if (strcmp(key, "model") == 0 && !take_text(value, q->model, sizeof(q->model)))
+                q->wrong = "model: expected a text of at most 255 bytes";
         else if (strcmp(key, "timeout_ms") == 0 && !take_u64(value, 3600000, &q->timeout_ms))
                 q->wrong = "timeout_ms: expected a number from 0 to 3600000";
         else if (strcmp(key, "lane") == 0) {
@@ -228,6 +234,22 @@ static void on_status(struct control_client *c) {
 
         pack_text(&pk, "status");
         status_pack(c->d, &pk);
+}
+
+static void on_tokens(struct control_client *c, const struct request *q) {
+        struct calibration known;
+        struct fit fit;
+        msgpack_packer pk = answer(c, true, "tokens", 2);
+
+        calibration_gather(c->d->memory.counters, q->model, (uint32_t)strlen(q->model), &known);
+        fit_solve(&known, &fit);
+        pack_key_u64(&pk, "answers", fit.n);
+        pack_text(&pk, "factors");
+        msgpack_pack_map(&pk, TOKENS_PARTS_N);
+        for (uint32_t part = 0; part < TOKENS_PARTS_N; part++) {
+                pack_text(&pk, tokens_part_name(part));
+                msgpack_pack_double(&pk, fit.factor[part]);
+        }
 }
 
 static void on_restart(struct control_client *c, const struct request *q) {
@@ -283,6 +305,8 @@ static void on_request(struct control_client *c, const struct request *q) {
                 on_ping(c);
         } else if (strcmp(q->op, "status") == 0) {
                 on_status(c);
+        } else if (strcmp(q->op, "tokens") == 0) {
+                on_tokens(c, q);
         } else if (strcmp(q->op, "restart") == 0) {
                 on_restart(c, q);
         } else if (strcmp(q->op, "drain") == 0) {
@@ -292,7 +316,7 @@ static void on_request(struct control_client *c, const struct request *q) {
                 roll_reload(c->d, c->handle);
         } else {
                 answer_error(c, q->op, "invalid_request",
-                                "op: expected ping, status, restart, reload or drain");
+                                "op: expected ping, status, tokens, restart, reload or drain");
         }
 }
 

@@ -294,6 +294,12 @@ static enum topology_right ring_right(
         return ring->from == proc || ring->to == proc ? RIGHT_READ : RIGHT_NONE;
 }
 
+/* What a lane's inference has learnt of its backends is every lane's. */
+static bool teaches(const struct topology_shm *t, const struct topology_object *object, uint32_t proc) {
+        return object->kind == OBJECT_COUNTERS && t->procs[object->writer].role == ROLE_INFERENCE &&
+               t->procs[proc].role == ROLE_ASSEMBLE;
+}
+
 /* Roles that read an object of which they are not the writer; rings are decided by their ends. */
 static const uint32_t readers[OBJECTS_N] = {
                 [OBJECT_ADMISSION] = 1u << ROLE_GATEWAY | 1u << ROLE_INFERENCE | 1u << ROLE_STREAM,
@@ -310,6 +316,8 @@ enum topology_right topology_grant(
                 return ring_right(t, object, proc);
         if (object->writer == proc)
                 return RIGHT_WRITE;
+        if (teaches(t, object, proc))
+                return RIGHT_READ;
         return readers[object->kind] & 1u << t->procs[proc].role ? RIGHT_READ : RIGHT_NONE;
 }
 

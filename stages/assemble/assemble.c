@@ -179,6 +179,11 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
         record.has |= HAS(pieces) | HAS(prompt_tokens) | HAS(assemble_us);
         record.pieces = &as->prompt.pieces;
         record.prompt_tokens = as->prompt.prompt_tokens;
+        if (as->prompt.exact) {
+                record.has |= HAS(token_counts);
+                record.token_counts = (struct mr_view){
+                                (const char *)&as->prompt.count, sizeof(as->prompt.count)};
+        }
         if (as->prompt.model.n) {
                 record.has |= HAS(model);
                 record.model = as->prompt.model;
@@ -290,7 +295,7 @@ static int assemble_init(struct worker *w) {
                         .max_output_tokens = w->settings->assemble.max_output_tokens,
                         .document_tokens = w->settings->rag.max_tokens};
         r = templates_init(&as->templates, w->settings);
-        return r ? r : prompt_init(&as->prompt);
+        return r ? r : prompt_init(&as->prompt, w->all_counters);
 }
 
 static int assemble_attach(struct worker *w) {

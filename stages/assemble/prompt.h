@@ -2,7 +2,7 @@
  * prompt -- the body as the model shall see it: the client's own bytes with insertions, never rewritten.
  *
  * Shape   edits at byte offsets of the body become pieces: [offset, length] into the body, or bytes
- * Units   bytes; tokens are estimates
+ * Units   bytes; tokens are estimates (measure.h)
  * Owner   struct prompt belongs to the stage and is reused; its pieces live until the next prompt_build()
  * Errors  0, PROMPT_E_*
  * Limits  PROMPT_PIECES pieces, PROMPT_LITERAL_MAX inserted bytes; documents that do not fit are left out
@@ -16,9 +16,12 @@
 #pragma once
 
 #include "shm/arena.h"
+#include "shm/counters.h"
 #include "stages/common/record.h"
 #include "stages/engines/json/marks.h"
 #include "stages/engines/mustache/folder.h"
+#include "stages/engines/tokens/chat.h"
+#include "stages/engines/tokens/fit.h"
 
 struct templates;
 
@@ -47,6 +50,8 @@ struct prompt {
         msgpack_object pieces;
         uint32_t n_documents;
         uint64_t prompt_tokens;
+        struct tokens_count count; /* of the prompt, before any correction */
+        bool exact;                /* a backend may be held to it */
         struct mr_view model; /* to be asked in place of the request's; n 0: that */
         char message[PROMPT_MESSAGE_MAX];
         /* Work space: */
@@ -57,6 +62,9 @@ struct prompt {
         char *literal; /* PROMPT_LITERAL_MAX bytes */
         char *content; /* of the last user message, where it has to be read */
         uint32_t content_cap;
+        const struct counters_shm *const *pages; /* PROCS_MAX, NULL: not mapped */
+        struct fit fit;                          /* of the model */
+        struct chat_count chat;
 };
 
 struct prompt_budget {
@@ -65,7 +73,8 @@ struct prompt_budget {
         uint64_t document_tokens;
 };
 
-int prompt_init(struct prompt *prompt); /* 0 or -ENOMEM */
+/* 0 or -ENOMEM. pages: counters of all inference processes, PROCS_MAX; NULL where there is none. */
+int prompt_init(struct prompt *prompt, const struct counters_shm *const *pages);
 void prompt_close(struct prompt *prompt);
 /* arena: where the body lies when the record does not carry it; NULL: not mapped. */
 int prompt_build(struct prompt *prompt, struct templates *templates, const struct record *record,

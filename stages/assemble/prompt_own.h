@@ -40,6 +40,13 @@ struct mr_view prompt_column(const msgpack_object *row, enum prompt_column colum
 /* Where, from `from` on, a document's text holds what could be taken for the end of a document or for
  * the number of one: *ret_instead stands for that one byte. n: nowhere. */
 uint32_t prompt_delimiter(const char *text, uint32_t n, uint32_t from, const char **ret_instead);
+static inline struct arena_ref prompt_body_ref(const struct record *record) {
+        return (struct arena_ref){.slot = (uint32_t)record->gateway,
+                        .len = (uint32_t)record->body_len,
+                        .off = record->body_off,
+                        .gen = record->body_gen};
+}
+
 int prompt_body_copy(const struct record *record, const struct arena_view *arena, uint32_t at,
                 uint32_t n, char *to);
 /* In the order of their places; of the same place, as they are put. At most PROMPT_EDITS. */

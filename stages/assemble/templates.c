@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/assemble/measure.h"
 #include "stages/common/log.h"
 #include "stages/engines/json/walk.h"
-#include "stages/engines/tokens/tokens.h"
 
 #define BUILTIN ((struct mustache_text){"builtin", 7})
 #define NO_KEY ((struct mustache_text){"", 0})
@@ -156,8 +156,8 @@ static void put_document(struct mustache_data *data, uint32_t n, const msgpack_o
 }
 
 /* As many as there is room for, best first. */
-static uint32_t put_documents(
-                struct mustache_data *data, const struct record *record, uint64_t tokens) {
+static uint32_t put_documents(struct mustache_data *data, const struct prompt *prompt,
+                const struct record *record, uint64_t tokens) {
         const msgpack_object *list = record->has & HAS(documents) ? record->documents : NULL;
         uint32_t n = 0;
 
@@ -167,7 +167,8 @@ static uint32_t put_documents(
                 const msgpack_object *row = &list->via.array.ptr[n];
                 struct mr_view text = prompt_column(row, DOCUMENT_TEXT),
                                title = prompt_column(row, DOCUMENT_TITLE);
-                uint64_t cost = tokens_estimate(text.p, text.n) + tokens_estimate(title.p, title.n);
+                uint64_t cost = measure_text(prompt, text.p, text.n) +
+                                measure_text(prompt, title.p, title.n);
                 if (cost > tokens)
                         break;
                 tokens -= cost;
@@ -461,7 +462,7 @@ int templates_render(struct templates *t, const struct mustache_file *file, stru
         r = put_prompt(t, file, prompt, src, &q);
         if (src->record->has & HAS(system))
                 put_text(t->data, KEY("system"), src->record->system);
-        n = put_documents(t->data, src->record, tokens);
+        n = put_documents(t->data, prompt, src->record, tokens);
         if (src->record->has & HAS(vars))
                 put_object(t->data, KEY("vars"), src->record->vars, 0);
         mustache_data_close(t->data);

@@ -128,7 +128,7 @@ struct worker {
         uint64_t log_view_bytes[LANES_MAX];
         int half_ring_fd; /* of a new ring whose consumer's object has yet to come; -1: none */
         uint32_t half_ring;
-        const struct counters_shm *all_counters[PROCS_MAX]; /* telemetry */
+        const struct counters_shm *all_counters[PROCS_MAX]; /* telemetry; assemble: of inference */
         const struct side_shm *all_sides[PROCS_MAX];        /* telemetry */
 
         int bells[PROCS_MAX]; /* -1: not a neighbour */

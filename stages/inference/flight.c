@@ -7,6 +7,7 @@
 
 #include "stages/common/poison.h"
 #include "stages/inference/attempt.h"
+#include "stages/inference/calibrate.h"
 #include "stages/inference/emit.h"
 #include "stages/inference/inference.h"
 #include "stages/inference/routes.h"
@@ -130,6 +131,7 @@ void flight_done(struct flight *f, const char *finish, uint32_t n) {
         f->finish[n] = '\0';
         f->code = MR_E_none;
         f->retry_after_ms = 0;
+        calibrate(f);
         attempt_succeeded(f);
         stop(f);
         end(f);

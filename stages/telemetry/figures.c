@@ -1,5 +1,7 @@
 #include "stages/telemetry/figures.h"
 
+#include <string.h>
+
 static uint32_t n_procs(const struct figures *f) {
         return f->topology->n_procs < PROCS_MAX ? f->topology->n_procs : PROCS_MAX;
 }
@@ -54,6 +56,25 @@ uint64_t figures_redactions(const struct figures *f, uint32_t entity) {
                         sum += atomic_load_explicit(&page->redactions[entity], memory_order_relaxed);
         }
         return sum;
+}
+
+static bool row_of(const struct figures *f, uint32_t i, struct calibration *ret) {
+        uint32_t p = i / CALIBRATION_MODELS;
+        const struct counters_shm *page =
+                        p < n_procs(f) ? page_of(f, p, ROLE_INFERENCE, FIGURES_LANE_ANY) : NULL;
+
+        return page && calibration_read(&page->calibration.row[i % CALIBRATION_MODELS], ret);
+}
+
+bool figures_calibration(const struct figures *f, uint32_t i, struct calibration *ret) {
+        struct calibration before;
+
+        if (!row_of(f, i, ret))
+                return false;
+        for (uint32_t k = 0; k < i; k++)
+                if (row_of(f, k, &before) && memcmp(before.name, ret->name, sizeof(ret->name)) == 0)
+                        return false;
+        return true;
 }
 
 void figures_histogram(const struct figures *f, enum mr_role role, uint32_t lane,

@@ -37,6 +37,9 @@ struct figures_histogram {
 uint64_t figures_sum(const struct figures *f, enum mr_role role, uint32_t lane, enum counter which);
 /* Of the post stages: finds of an entity, by its place in the engine's table. */
 uint64_t figures_redactions(const struct figures *f, uint32_t entity);
+/* A row of some page, by a number below PROCS_MAX * CALIBRATION_MODELS; false: there is none, or one of
+ * a smaller number has the same model. */
+bool figures_calibration(const struct figures *f, uint32_t i, struct calibration *ret);
 void figures_histogram(const struct figures *f, enum mr_role role, uint32_t lane,
                 enum histogram which, struct figures_histogram *ret);
 /* A value that at least this part of all has not passed, by the buckets; 0: nothing was counted. */

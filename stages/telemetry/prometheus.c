@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "stages/engines/tokens/fit.h"
+
 /* What a family's samples are labelled with, and which counters they show. */
 enum shape {
         SHAPE_TOTAL,     /* one sample: a sum over all processes of the role */
@@ -22,6 +24,7 @@ enum shape {
         SHAPE_HISTOGRAM,
         SHAPE_HISTOGRAM_STAGE,
         SHAPE_REDACTIONS,
+        SHAPE_FACTORS,
 };
 
 enum type { TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM };
@@ -98,6 +101,10 @@ static const struct sample upstreams[] = {
 static const struct sample tokens[] = {
                 {"type=\"prompt\",model=\"all\"", COUNTER_tokens_prompt},
                 {"type=\"completion\",model=\"all\"", COUNTER_tokens_completion},
+};
+static const struct sample calibrations[] = {
+                {"outcome=\"used\"", COUNTER_calibrations},
+                {"outcome=\"refused\"", COUNTER_calibrations_refused},
 };
 static const struct sample connections[] = {
                 {"surface=\"socket\"", COUNTER_connections_socket},
@@ -203,6 +210,13 @@ static const struct family families[] = {
                                 .help = "Looks at everything in the watched folders."},
                 {"millrace_tokens", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0, SAMPLES(tokens),
                                 .help = "Tokens, as the backend or the estimate counts them."},
+                {"millrace_token_calibrations", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0,
+                                SAMPLES(calibrations),
+                                .help = "Backends' counts of a prompt that corrected the estimate, or "
+                                        "that no tokenizer would make."},
+                {"millrace_token_factor", TYPE_GAUGE, SHAPE_FACTORS, ROLE_INFERENCE, 0,
+                                .help = "What the estimate is multiplied with, by model and class of "
+                                        "text."},
                 {"millrace_redactions", TYPE_COUNTER, SHAPE_REDACTIONS, ROLE_POST, 0,
                                 .help = "Finds in answers that were replaced, by entity; own: those "
                                         "of the operator's rules."},
@@ -374,6 +388,41 @@ static void each_entity(const struct writer *w) {
         }
 }
 
+/* As a label's value: a client may have made the name up. */
+static void model_text(const char *name, char to[static 2 * CALIBRATION_NAME_MAX + 1]) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < CALIBRATION_NAME_MAX && name[i]; i++) {
+                bool line = name[i] == '\n';
+                if (line || name[i] == '"' || name[i] == '\\')
+                        to[n++] = '\\';
+                to[n++] = line ? 'n' : name[i];
+        }
+        to[n] = '\0';
+}
+
+static void factors_of(const struct writer *w, const char *name) {
+        char model[2 * CALIBRATION_NAME_MAX + 1];
+        struct calibration known;
+        struct fit fit;
+
+        model_text(name, model);
+        calibration_gather(w->f->pages, name, (uint32_t)strnlen(name, CALIBRATION_NAME_MAX), &known);
+        fit_solve(&known, &fit);
+        for (uint32_t part = 0; part < TOKENS_PARTS_N; part++)
+                text_print(w->text, "%s{model=\"%s\",class=\"%s\"} %.4f\n", w->family->name, model,
+                                tokens_part_name(part), fit.factor[part]);
+}
+
+/* Each model once, of those that any lane knows. */
+static void each_model(const struct writer *w) {
+        struct calibration c;
+
+        for (uint32_t i = 0; i < PROCS_MAX * CALIBRATION_MODELS; i++)
+                if (figures_calibration(w->f, i, &c))
+                        factors_of(w, c.name);
+}
+
 /* ---- histograms ---- */
 
 /* Exact decimals: bounds are whole microseconds, and none is a whole second. */
@@ -457,6 +506,9 @@ static void write_samples(const struct writer *w) {
                 return;
         case SHAPE_REDACTIONS:
                 each_entity(w);
+                return;
+        case SHAPE_FACTORS:
+                each_model(w);
                 return;
         }
 }

@@ -255,6 +255,12 @@ START_TEST(each_role_maps_what_it_needs_and_no_more) {
         p = topology_proc_stage(topology, 0, ROLE_ASSEMBLE);
         ck_assert_int_eq(right(OBJECT_ARENA, 0, none, p), RIGHT_READ);
         ck_assert_int_eq(right(OBJECT_ADMISSION, 0, none, p), RIGHT_NONE);
+        /* What backends have counted: of every lane, and nothing else of anybody's. */
+        for (uint32_t other = 0; other < topology->n_procs; other++)
+                ck_assert_int_eq(right(OBJECT_COUNTERS, other, none, p),
+                                other == p ? RIGHT_WRITE
+                                : topology->procs[other].role == ROLE_INFERENCE ? RIGHT_READ
+                                                                                : RIGHT_NONE);
         p = topology_proc_stage(topology, 0, ROLE_INFERENCE);
         ck_assert_int_eq(right(OBJECT_ARENA, 0, none, p), RIGHT_READ);
         ck_assert_int_eq(right(OBJECT_ADMISSION, 1, none, p), RIGHT_READ);

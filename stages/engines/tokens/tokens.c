@@ -1,9 +1,9 @@
 #include "stages/engines/tokens/tokens.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
-/* Costs are hundredths of a token. */
-#define TOKEN 100u
+#define TOKEN TOKENS_UNIT
 #define WORD_LETTERS 8u  /* a word of so many is one token */
 #define LETTER_COST 20u  /* of each beyond */
 #define LONG_LETTERS 24u /* from here on it is no word but keys, hashes, pictures in letters */
@@ -14,56 +14,77 @@
 #define SIGNS_COST 35u   /* each behind it */
 #define STRAY_COST 150u
 
-/* Of each character of a script; the first row whose end is not passed. */
+/* What a block of text is, is told from its signs; it ends with a line, or in the middle of a long one. */
+#define BLOCK_MIN 256u
+#define BLOCK_MAX 1024u
+
+/* Of each character of a script; the first row whose end is not passed. TOKENS_ENGLISH: of the class
+ * that the text around it has. */
 static const struct {
         uint32_t end, cost;
+        enum tokens_part part;
 } scripts[] = {
-                {0x024f, 45},      /* Latin with accents */
-                {0x036f, 150},     /* others */
-                {0x03ff, 38},      /* Greek */
-                {0x052f, 30},      /* Cyrillic */
-                {0x058f, 60},      /* Armenian */
-                {0x05ff, 40},      /* Hebrew */
-                {0x077f, 38},      /* Arabic */
-                {0x08ff, 150},     /* others */
-                {0x0e7f, 35},      /* of India, and Thai */
-                {0x2fff, 150},     /* signs, and rare scripts */
-                {0x303f, 45},      /* punctuation of Chinese and Japanese */
-                {0x30ff, 85},      /* kana */
-                {0x33ff, 150},     /* others */
-                {0x9fff, 80},      /* Han */
-                {0xabff, 150},     /* others */
-                {0xd7af, 78},      /* Hangul */
-                {0xfeff, 150},     /* others */
-                {0xffef, 45},      /* the wide forms */
-                {0x1ffff, 200},    /* pictographs */
-                {0x3ffff, 150},    /* rare Han */
-                {UINT32_MAX, 150}, /* others */
+                {0x024f, 45, TOKENS_ENGLISH},      /* Latin with accents */
+                {0x036f, 150, TOKENS_OTHER},     /* others */
+                {0x03ff, 38, TOKENS_OTHER},      /* Greek */
+                {0x052f, 30, TOKENS_OTHER},      /* Cyrillic */
+                {0x058f, 60, TOKENS_OTHER},      /* Armenian */
+                {0x05ff, 40, TOKENS_OTHER},      /* Hebrew */
+                {0x077f, 38, TOKENS_OTHER},      /* Arabic */
+                {0x08ff, 150, TOKENS_OTHER},     /* others */
+                {0x0e7f, 35, TOKENS_OTHER},      /* of India, and Thai */
+                {0x2fff, 150, TOKENS_ENGLISH},     /* signs, and rare scripts */
+                {0x303f, 45, TOKENS_CJK},      /* punctuation of Chinese and Japanese */
+                {0x30ff, 85, TOKENS_CJK},      /* kana */
+                {0x33ff, 150, TOKENS_CJK},     /* others */
+                {0x9fff, 80, TOKENS_CJK},      /* Han */
+                {0xabff, 150, TOKENS_OTHER},     /* others */
+                {0xd7af, 78, TOKENS_CJK},      /* Hangul */
+                {0xfeff, 150, TOKENS_OTHER},     /* others */
+                {0xffef, 45, TOKENS_CJK},      /* the wide forms */
+                {0x1ffff, 200, TOKENS_OTHER},    /* pictographs */
+                {0x3ffff, 150, TOKENS_CJK},    /* rare Han */
+                {UINT32_MAX, 150, TOKENS_OTHER}, /* others */
 };
 
 struct reader {
         const uint8_t *p;
-        uint64_t n, at, cost;
+        uint64_t n, at, cost; /* cost: of the unit at hand */
+        uint64_t block_end;
+        enum tokens_part part, block;
 };
 
-static bool is_upper(uint8_t c) {
-        return c >= 'A' && c <= 'Z';
-}
+/* What a byte is; above ASCII: part of a character. */
+enum kind { PART, W, D, L, U, S };
+static const uint8_t kinds[256] = {
+                S, S, S, S, S, S, S, S, S, W, W, W, W, W, S, S,
+                S, S, S, S, S, S, S, S, S, S, S, S, S, S, S, S,
+                W, S, S, S, S, S, S, S, S, S, S, S, S, S, S, S,
+                D, D, D, D, D, D, D, D, D, D, S, S, S, S, S, S,
+                S, U, U, U, U, U, U, U, U, U, U, U, U, U, U, U,
+                U, U, U, U, U, U, U, U, U, U, U, S, S, S, S, S,
+                S, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,
+                L, L, L, L, L, L, L, L, L, L, L, S, S, S, S, S,
+};
 
 static bool is_lower(uint8_t c) {
-        return c >= 'a' && c <= 'z';
+        return kinds[c] == L;
+}
+
+static bool is_upper(uint8_t c) {
+        return kinds[c] == U;
 }
 
 static bool is_digit(uint8_t c) {
-        return c >= '0' && c <= '9';
+        return kinds[c] == D;
 }
 
 static bool is_space(uint8_t c) {
-        return c == ' ' || (c >= '\t' && c <= '\r');
+        return kinds[c] == W;
 }
 
 static bool is_sign(uint8_t c) {
-        return c < 0x80 && !is_upper(c) && !is_lower(c) && !is_digit(c) && !is_space(c);
+        return kinds[c] == S;
 }
 
 /* A capital behind a small letter begins another word. */
@@ -131,23 +152,135 @@ static void read_character(struct reader *r) {
         while (code > scripts[row].end)
                 row++;
         r->cost += scripts[row].cost;
+        if (scripts[row].part != TOKENS_ENGLISH)
+                r->part = scripts[row].part;
 }
 
-uint64_t tokens_estimate(const char *text, uint64_t n) {
+/* ---- what the text is ---- */
+
+struct signs {
+        uint32_t marks;  /* that prose has few of */
+        uint32_t quotes; /* with a colon behind them: keys */
+        uint32_t solid;  /* all but white space */
+        uint32_t open;   /* braces and brackets */
+        uint32_t code;   /* semicolons at the end of lines, equals signs, calls */
+};
+
+static void sign_count(const struct reader *r, uint64_t at, uint64_t end, struct signs *s) {
+        uint8_t c = r->p[at], next = at + 1 < end ? r->p[at + 1] : 0;
+
+        switch (c) {
+        case '"':
+                s->quotes += next == ':' || (next == ' ' && at + 2 < end && r->p[at + 2] == ':');
+                return;
+        case '{':
+        case '[':
+        case '}':
+        case ']':
+                s->open++;
+                s->marks++;
+                return;
+        case ';':
+                s->code += next == '\n' || next == '\r' || next == 0;
+                s->marks++;
+                return;
+        case '(':
+                s->code += at > 0 && (is_lower(r->p[at - 1]) || is_upper(r->p[at - 1]));
+                return;
+        case '=':
+                s->code++;
+                s->marks++;
+                return;
+        case '_':
+        case '<':
+        case '>':
+        case '*':
+        case '&':
+        case '|':
+        case '#':
+        case '\\':
+        case '+':
+        case '$':
+                s->marks++;
+                return;
+        default:
+                return;
+        }
+}
+
+static void block_begin(struct reader *r) {
+        uint64_t at = r->at, limit = r->n - at > BLOCK_MAX ? at + BLOCK_MAX : r->n;
+        struct signs s = {0};
+
+        for (; at < limit && !(r->p[at] == '\n' && at - r->at >= BLOCK_MIN); at++) {
+                s.solid += !is_space(r->p[at]);
+                if (is_sign(r->p[at]))
+                        sign_count(r, at, limit, &s);
+        }
+        r->block_end = at < limit ? at + 1 : at;
+        r->block = TOKENS_ENGLISH;
+        if ((s.quotes * 60 > s.solid || s.open * 8 > s.solid) && s.code * 40 <= s.solid)
+                r->block = TOKENS_JSON;
+        else if (s.marks * 20 > s.solid || s.code * 40 > s.solid)
+                r->block = TOKENS_CODE;
+}
+
+static void read_unit(struct reader *r) {
+        switch ((enum kind)kinds[r->p[r->at]]) {
+        case L:
+        case U:
+                read_word(r);
+                return;
+        case W:
+                read_space(r);
+                return;
+        case D:
+                read_number(r);
+                return;
+        case S:
+                read_signs(r);
+                return;
+        case PART:
+                read_character(r);
+                return;
+        }
+}
+
+void tokens_count(struct tokens_count *to, const char *text, uint64_t n) {
         struct reader r = {.p = (const uint8_t *)text, .n = n};
 
         while (r.at < n) {
-                uint8_t c = r.p[r.at];
-                if (is_lower(c) || is_upper(c))
-                        read_word(&r);
-                else if (is_space(c))
-                        read_space(&r);
-                else if (is_digit(c))
-                        read_number(&r);
-                else if (c < 0x80)
-                        read_signs(&r);
-                else
-                        read_character(&r);
+                if (r.at >= r.block_end)
+                        block_begin(&r);
+                r.cost = 0;
+                r.part = r.block;
+                read_unit(&r);
+                to->cost[r.part] += r.cost;
         }
-        return (r.cost + TOKEN - 1) / TOKEN;
+}
+
+uint64_t tokens_total(const struct tokens_count *count) {
+        uint64_t sum = 0;
+
+        for (unsigned i = 0; i < TOKENS_PARTS_N; i++)
+                sum += count->cost[i];
+        return (sum + TOKENS_UNIT - 1) / TOKENS_UNIT;
+}
+
+uint64_t tokens_estimate(const char *text, uint64_t n) {
+        struct tokens_count count = {{0}};
+
+        tokens_count(&count, text, n);
+        return tokens_total(&count);
+}
+
+const char *tokens_part_name(enum tokens_part part) {
+        static const char *const names[TOKENS_PARTS_N] = {[TOKENS_ENGLISH] = "english",
+                        [TOKENS_CODE] = "code",
+                        [TOKENS_JSON] = "json",
+                        [TOKENS_CJK] = "cjk",
+                        [TOKENS_OTHER] = "other",
+                        [TOKENS_CHAT] = "chat"};
+
+        return (unsigned)part < TOKENS_PARTS_N ? names[part] : NULL;
 }

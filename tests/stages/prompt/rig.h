@@ -14,6 +14,7 @@
 
 static struct prompt prompt;
 static struct templates templates;
+static const struct counters_shm *no_pages[PROCS_MAX];
 static const struct prompt_budget wide = {8192, 1024, 2000};
 
 static inline uint32_t at(const char *body, const char *what) {

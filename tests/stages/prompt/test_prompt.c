@@ -123,7 +123,7 @@ int main(void) {
         SRunner *runner;
         int failed;
 
-        if (prompt_init(&prompt) || templates_init(&templates, &settings))
+        if (prompt_init(&prompt, no_pages) || templates_init(&templates, &settings))
                 return EXIT_FAILURE;
         tcase_add_test(build, a_template_that_is_not_there_is_refused);
         tcase_add_test(build, a_body_that_is_not_mapped_is_gone);

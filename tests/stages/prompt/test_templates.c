@@ -22,7 +22,7 @@ static void template_write(const char *name, const char *text) {
 
 static void setup(void) {
         ck_assert_ptr_nonnull(mkdtemp(folder));
-        ck_assert_int_eq(prompt_init(&prompt), 0);
+        ck_assert_int_eq(prompt_init(&prompt, no_pages), 0);
 }
 
 static void load(const char *default_name) {

@@ -1,0 +1,16 @@
+/*
+ * calibrate -- a backend's own count of a prompt corrects the estimate for its model.
+ *
+ * Shape   one call for each answer that ends well; rows in our counters page (shm/calibration.h)
+ * Units   tokens
+ * Owner   inference is the rows' only writer
+ * Errors  none: a count that no tokenizer would make is counted as such and changes nothing
+ * Limits  stages/engines/tokens/fit.h; a model whose name is longer than a row's counts as "*", and so
+ *         does one that only "*" names where the worker asks for a model of its own
+ */
+#pragma once
+
+struct flight;
+
+/* The backend has counted: f->usage. */
+void calibrate(struct flight *f);
