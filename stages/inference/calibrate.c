@@ -37,3 +37,13 @@ void calibrate(struct flight *f) {
         calibration_store(&page->calibration, &c);
         counters_add(page, COUNTER_calibrations, 1);
 }
+
+uint64_t calibrate_tokens(struct flight *f, const struct tokens_count *count) {
+        struct mr_view name = name_of(f, flight_record(f));
+        struct calibration c = {.n = 0};
+        struct fit fit;
+
+        (void)calibration_find(&f->inf->w->counters->calibration, name.p, name.n, &c);
+        fit_solve(&c, &fit);
+        return fit_tokens(&fit, count);
+}

@@ -10,7 +10,11 @@
  */
 #pragma once
 
+#include "stages/engines/tokens/tokens.h"
+
 struct flight;
 
 /* The backend has counted: f->usage. */
 void calibrate(struct flight *f);
+/* What the estimate of a text for the flight's model is, by what this process has learnt. */
+uint64_t calibrate_tokens(struct flight *f, const struct tokens_count *count);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "stages/inference/calibrate.h"
 #include "stages/inference/inference.h"
 #include "stages/inference/routes.h"
 
@@ -129,14 +130,10 @@ static void tool_set(struct inference *inf, const struct emit_delta *delta, msgp
         inf->made.tool = map;
 }
 
-/* The estimate of tokens, as engines/tokens has it, kept in quarters so that it adds up. */
+/* A delta ends where a token does, as a rule, so that what deltas cost adds up. */
 static void count_text(struct flight *f, const struct mr_view *text) {
-        uint64_t wide = 0;
-
-        for (uint32_t i = 0; i < text->n; i++)
-                wide += (uint8_t)text->p[i] >> 7;
         f->answer_bytes += text->n;
-        f->answer_quarters += text->n + wide;
+        tokens_count(&f->answer, text->p, text->n);
 }
 
 /* What readers of a detached answer cannot know: it comes with its first record and its last. */
@@ -234,7 +231,7 @@ static void usage_count(struct flight *f) {
         if (usage->counted)
                 return;
         usage->prompt = record->has & HAS(prompt_tokens) ? record->prompt_tokens : 0;
-        usage->completion = (f->answer_quarters + 3) / 4;
+        usage->completion = calibrate_tokens(f, &f->answer);
         usage->total = usage->prompt + usage->completion;
 }
 

@@ -25,6 +25,7 @@
 
 #include "stages/common/loop.h"
 #include "stages/common/record.h"
+#include "stages/engines/tokens/tokens.h"
 #include "stages/inference/attempt.h"
 #include "stages/inference/workers/worker.h"
 
@@ -73,7 +74,7 @@ struct flight {
         enum record_endpoint endpoint;
         uint64_t claim_ns, first_ns; /* first_ns 0: nothing emitted yet */
         uint64_t answer_bytes;       /* of text, of all kinds */
-        uint64_t answer_quarters;    /* estimated tokens of the answer, times four */
+        struct tokens_count answer;  /* what that costs, where the backend does not count */
         struct loop_timer deadline;
 
         /* attempt.c */
