@@ -1,5 +1,6 @@
 #include "stages/engines/tokens/tokens.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -54,17 +55,18 @@ struct reader {
         enum tokens_part part, block;
 };
 
-/* What a byte is; above ASCII: part of a character. */
-enum kind { PART, W, D, L, U, S };
+/* What a byte is; above ASCII: part of a character. Signs say more of the text around them: M, that
+ * prose has few of; O, braces and brackets; X, with what is beside them. */
+enum kind { PART, W, D, L, U, S, M, O, X };
 static const uint8_t kinds[256] = {
                 S, S, S, S, S, S, S, S, S, W, W, W, W, W, S, S,
                 S, S, S, S, S, S, S, S, S, S, S, S, S, S, S, S,
-                W, S, S, S, S, S, S, S, S, S, S, S, S, S, S, S,
-                D, D, D, D, D, D, D, D, D, D, S, S, S, S, S, S,
+                W, S, X, M, M, S, M, S, X, S, M, M, S, S, S, S,
+                D, D, D, D, D, D, D, D, D, D, S, X, M, X, M, S,
                 S, U, U, U, U, U, U, U, U, U, U, U, U, U, U, U,
-                U, U, U, U, U, U, U, U, U, U, U, S, S, S, S, S,
+                U, U, U, U, U, U, U, U, U, U, U, O, M, O, S, M,
                 S, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,
-                L, L, L, L, L, L, L, L, L, L, L, S, S, S, S, S,
+                L, L, L, L, L, L, L, L, L, L, L, O, M, O, S, S,
 };
 
 static bool is_lower(uint8_t c) {
@@ -84,18 +86,16 @@ static bool is_space(uint8_t c) {
 }
 
 static bool is_sign(uint8_t c) {
-        return kinds[c] == S;
+        return kinds[c] >= S;
 }
 
-/* A capital behind a small letter begins another word. */
-static bool in_word(uint8_t before, uint8_t c) {
-        return is_lower(c) || (is_upper(c) && !is_lower(before));
-}
-
+/* Capitals, then small letters: a capital behind a small letter begins another word. */
 static void read_word(struct reader *r) {
-        uint64_t from = r->at++, n;
+        uint64_t from = r->at, n;
 
-        while (r->at < r->n && in_word(r->p[r->at - 1], r->p[r->at]))
+        while (r->at < r->n && is_upper(r->p[r->at]))
+                r->at++;
+        while (r->at < r->n && is_lower(r->p[r->at]))
                 r->at++;
         n = r->at - from;
         r->cost += TOKEN;
@@ -159,26 +159,27 @@ static void read_character(struct reader *r) {
 /* ---- what the text is ---- */
 
 struct signs {
-        uint32_t marks;  /* that prose has few of */
         uint32_t quotes; /* with a colon behind them: keys */
-        uint32_t solid;  /* all but white space */
-        uint32_t open;   /* braces and brackets */
         uint32_t code;   /* semicolons at the end of lines, equals signs, calls */
+        uint32_t marks;  /* that prose has few of */
 };
 
-static void sign_count(const struct reader *r, uint64_t at, uint64_t end, struct signs *s) {
-        uint8_t c = r->p[at], next = at + 1 < end ? r->p[at + 1] : 0;
+/* Three counts of a block in one word. */
+#define COUNT_BITS 16u
+#define COUNT_OF(sum, i) ((uint32_t)((sum) >> (COUNT_BITS * (i)) & 0xffffu))
+enum { COUNT_SPACE, COUNT_MARKS, COUNT_OPEN };
+static_assert(BLOCK_MAX < 1u << COUNT_BITS, "a block's bytes fit a count");
+static const uint64_t counts[] = {[W] = UINT64_C(1) << COUNT_BITS * COUNT_SPACE,
+                [M] = UINT64_C(1) << COUNT_BITS * COUNT_MARKS,
+                [O] = UINT64_C(1) << COUNT_BITS * COUNT_OPEN,
+                [X] = 0};
 
-        switch (c) {
+static void sign_count(const struct reader *r, uint64_t at, uint64_t end, struct signs *s) {
+        uint8_t next = at + 1 < end ? r->p[at + 1] : 0;
+
+        switch (r->p[at]) {
         case '"':
                 s->quotes += next == ':' || (next == ' ' && at + 2 < end && r->p[at + 2] == ':');
-                return;
-        case '{':
-        case '[':
-        case '}':
-        case ']':
-                s->open++;
-                s->marks++;
                 return;
         case ';':
                 s->code += next == '\n' || next == '\r' || next == 0;
@@ -187,41 +188,33 @@ static void sign_count(const struct reader *r, uint64_t at, uint64_t end, struct
         case '(':
                 s->code += at > 0 && (is_lower(r->p[at - 1]) || is_upper(r->p[at - 1]));
                 return;
-        case '=':
+        default: /* '=' */
                 s->code++;
                 s->marks++;
-                return;
-        case '_':
-        case '<':
-        case '>':
-        case '*':
-        case '&':
-        case '|':
-        case '#':
-        case '\\':
-        case '+':
-        case '$':
-                s->marks++;
-                return;
-        default:
                 return;
         }
 }
 
 static void block_begin(struct reader *r) {
         uint64_t at = r->at, limit = r->n - at > BLOCK_MAX ? at + BLOCK_MAX : r->n;
+        uint32_t solid, open;
+        uint64_t sum = 0;
         struct signs s = {0};
 
         for (; at < limit && !(r->p[at] == '\n' && at - r->at >= BLOCK_MIN); at++) {
-                s.solid += !is_space(r->p[at]);
-                if (is_sign(r->p[at]))
+                uint8_t kind = kinds[r->p[at]];
+                sum += counts[kind];
+                if (kind == X)
                         sign_count(r, at, limit, &s);
         }
+        solid = (uint32_t)(at - r->at) - COUNT_OF(sum, COUNT_SPACE);
+        open = COUNT_OF(sum, COUNT_OPEN);
+        s.marks += COUNT_OF(sum, COUNT_MARKS) + open;
         r->block_end = at < limit ? at + 1 : at;
         r->block = TOKENS_ENGLISH;
-        if ((s.quotes * 60 > s.solid || s.open * 8 > s.solid) && s.code * 40 <= s.solid)
+        if ((s.quotes * 60 > solid || open * 8 > solid) && s.code * 40 <= solid)
                 r->block = TOKENS_JSON;
-        else if (s.marks * 20 > s.solid || s.code * 40 > s.solid)
+        else if (s.marks * 20 > solid || s.code * 40 > solid)
                 r->block = TOKENS_CODE;
 }
 
@@ -238,6 +231,9 @@ static void read_unit(struct reader *r) {
                 read_number(r);
                 return;
         case S:
+        case M:
+        case O:
+        case X:
                 read_signs(r);
                 return;
         case PART:
