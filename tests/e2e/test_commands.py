@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from conftest import DEADLINE, ECHO, MILLRACE, Daemon, echo, shm_objects, text_of, wait_for
+from conftest import DEADLINE, ECHO, MILLRACE, ROOT, Daemon, echo, shm_objects, text_of, wait_for
 
 COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "count", "redact", "config",
             "check"]
@@ -293,6 +293,22 @@ def test_index_add_says_what_it_did_and_draws_no_bar_into_a_pipe(cli, pages, tmp
     assert "unchanged 4" in done(cli("index", f"--index={tmp_path}/ix", "add", pages))
     (pages / "wheels.txt").write_text("An undershot wheel takes its water from below.\n")
     assert "replaced 1" in done(cli("index", "add", "--index", tmp_path / "ix", pages / "wheels.txt"))
+
+
+def test_quality_scores_what_a_collection_in_a_folder_judges(tmp_path):
+    folder = tmp_path / "mills"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"a": "An overshot wheel.", "b": "A wheel, a wheel, an undershot wheel of oak and iron.", "c": "Rye flour."}
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": i, "title": "", "text": t}) + "\n" for i, t in texts.items()))
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": i, "text": i}) + "\n" for i in ("wheel", "rye", "unjudged")))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nwheel\tb\t1\nwheel\tmissing\t1\nrye\tc\t2\n")
+    told = subprocess.run([ROOT / "bench" / "quality", tmp_path, "--json"], env={**os.environ, "MILLRACE": MILLRACE}, text=True,
+                          capture_output=True, check=True).stdout
+    found = json.loads(told)
+    first = 1 / (1 + 1 / 1.5849625)  # one of two that are wanted, at the first place
+    assert found["queries"] == 2 and found["ndcg10"] == round((first + 1) / 2, 4) and found["map"] == (0.5 + 1) / 2, found
+    skipped = subprocess.run([ROOT / "bench" / "quality"], text=True, capture_output=True)
+    assert skipped.returncode == 0 and "skipped" in skipped.stdout
 
 
 def test_index_add_gives_metadata_to_files_of_any_kind(cli, pages, tmp_path):
