@@ -42,6 +42,11 @@ size_t plain_copy(char *to, const char *text, size_t n) {
         while (at < n) {
                 const unsigned char *p = (const unsigned char *)text + at;
                 uint32_t c = p[0];
+
+                if (c >= ' ' && c < 0x7f) { /* nearly all of them */
+                        to[kept++] = text[at++];
+                        continue;
+                }
                 const size_t len = c < 0x80 ? 1 : character(p, n - at, &c);
 
                 if (!is_invisible(c)) {

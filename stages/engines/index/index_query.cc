@@ -108,6 +108,8 @@ terms terms_of(struct index_reader &reader, const struct index_str &text, size_t
         const size_t half = INDEX_QUERY_BYTES_MAX / 2;
         const size_t head = text.n_bytes > 2 * half ? half : text.n_bytes;
         Xapian::Document doc;
+        if (text.n_bytes == 0)
+                return terms();
         for (int pass = 0; pass < 2 && doc.termlist_count() == 0; pass++) {
                 /* The second pass: a query of stop words only asks for them. */
                 reader.generator.set_stopper(pass == 0 ? reader.stopper : operator_words());
