@@ -8,47 +8,50 @@
 
 #define PARTS_FIRST 8u
 
+#define KNOWN(at, means, text) {at, means, sizeof(text) - 1, text}
+
 static const struct {
         enum place place;
         enum member member;
+        uint8_t len; /* of its name */
         const char *name;
 } known[] = {
-                {AT_TOP, M_CHOICES, "choices"},
-                {AT_TOP, M_USAGE, "usage"},
-                {AT_TOP, M_IGNORED, "id"},
-                {AT_TOP, M_OBJECT, "object"},
-                {AT_TOP, M_IGNORED, "created"},
-                {AT_TOP, M_IGNORED, "model"},
-                {AT_TOP, M_IGNORED, "obfuscation"},
-                {AT_TOP, M_ERROR, "error"},
-                {AT_TOP, M_MESSAGE, "message"},
-                {AT_TOP, M_TYPE, "type"},
-                {AT_TOP, M_CODE, "code"},
-                {AT_CHOICE, M_DELTA, "delta"},
-                {AT_CHOICE, M_INDEX, "index"},
-                {AT_CHOICE, M_FINISH, "finish_reason"},
-                {AT_CHOICE, M_NULLABLE, "logprobs"},
-                {AT_CHOICE, M_DELTA, "message"},
-                {AT_CHOICE, M_CONTENT, "text"},
-                {AT_DELTA, M_CONTENT, "content"},
-                {AT_DELTA, M_IGNORED, "role"},
-                {AT_DELTA, M_REASONING, "reasoning_content"},
-                {AT_DELTA, M_REASONING, "reasoning"},
-                {AT_DELTA, M_REFUSAL, "refusal"},
-                {AT_DELTA, M_TOOLS, "tool_calls"},
-                {AT_TOOL, M_INDEX, "index"},
-                {AT_TOOL, M_ID, "id"},
-                {AT_TOOL, M_KIND, "type"},
-                {AT_TOOL, M_FUNCTION, "function"},
-                {AT_FUNCTION, M_NAME, "name"},
-                {AT_FUNCTION, M_ARGUMENTS, "arguments"},
-                {AT_USAGE, M_PROMPT, "prompt_tokens"},
-                {AT_USAGE, M_COMPLETION, "completion_tokens"},
-                {AT_USAGE, M_TOTAL, "total_tokens"},
-                {AT_ERROR, M_MESSAGE, "message"},
-                {AT_ERROR, M_TYPE, "type"},
-                {AT_ERROR, M_CODE, "code"},
-                {AT_ERROR, M_PARAM, "param"},
+                KNOWN(AT_TOP, M_CHOICES, "choices"),
+                KNOWN(AT_TOP, M_USAGE, "usage"),
+                KNOWN(AT_TOP, M_IGNORED, "id"),
+                KNOWN(AT_TOP, M_OBJECT, "object"),
+                KNOWN(AT_TOP, M_IGNORED, "created"),
+                KNOWN(AT_TOP, M_IGNORED, "model"),
+                KNOWN(AT_TOP, M_IGNORED, "obfuscation"),
+                KNOWN(AT_TOP, M_ERROR, "error"),
+                KNOWN(AT_TOP, M_MESSAGE, "message"),
+                KNOWN(AT_TOP, M_TYPE, "type"),
+                KNOWN(AT_TOP, M_CODE, "code"),
+                KNOWN(AT_CHOICE, M_DELTA, "delta"),
+                KNOWN(AT_CHOICE, M_INDEX, "index"),
+                KNOWN(AT_CHOICE, M_FINISH, "finish_reason"),
+                KNOWN(AT_CHOICE, M_NULLABLE, "logprobs"),
+                KNOWN(AT_CHOICE, M_DELTA, "message"),
+                KNOWN(AT_CHOICE, M_CONTENT, "text"),
+                KNOWN(AT_DELTA, M_CONTENT, "content"),
+                KNOWN(AT_DELTA, M_IGNORED, "role"),
+                KNOWN(AT_DELTA, M_REASONING, "reasoning_content"),
+                KNOWN(AT_DELTA, M_REASONING, "reasoning"),
+                KNOWN(AT_DELTA, M_REFUSAL, "refusal"),
+                KNOWN(AT_DELTA, M_TOOLS, "tool_calls"),
+                KNOWN(AT_TOOL, M_INDEX, "index"),
+                KNOWN(AT_TOOL, M_ID, "id"),
+                KNOWN(AT_TOOL, M_KIND, "type"),
+                KNOWN(AT_TOOL, M_FUNCTION, "function"),
+                KNOWN(AT_FUNCTION, M_NAME, "name"),
+                KNOWN(AT_FUNCTION, M_ARGUMENTS, "arguments"),
+                KNOWN(AT_USAGE, M_PROMPT, "prompt_tokens"),
+                KNOWN(AT_USAGE, M_COMPLETION, "completion_tokens"),
+                KNOWN(AT_USAGE, M_TOTAL, "total_tokens"),
+                KNOWN(AT_ERROR, M_MESSAGE, "message"),
+                KNOWN(AT_ERROR, M_TYPE, "type"),
+                KNOWN(AT_ERROR, M_CODE, "code"),
+                KNOWN(AT_ERROR, M_PARAM, "param"),
 };
 
 /* Keeps a decoded string; chunk_parse() made room for all of them. */
@@ -106,7 +109,7 @@ static void choice_end(struct chunk_parser *p) {
 
 static enum member member_of(enum place place, const char *name, size_t n) {
         for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-                if (known[i].place == place && strlen(known[i].name) == n &&
+                if (known[i].place == place && known[i].len == n &&
                                 memcmp(known[i].name, name, n) == 0)
                         return known[i].member;
         return place == AT_USAGE ? M_DETAIL : M_UNKNOWN;
@@ -135,12 +138,16 @@ static void value_end(struct chunk_parser *p, bool null) {
         p->last_end = end;
 }
 
-/* The start of the token that was just read. Vertical tab and form feed are no JSON, but the parser
- * takes them for white space. */
+/* Vertical tab and form feed are no JSON, but the parser takes them for white space. */
+static bool is_between(char c) {
+        return c == ' ' || (c >= '\t' && c <= '\r') || c == ',' || c == ':';
+}
+
+/* The start of the token that was just read. */
 static uint32_t token_start(const struct chunk_parser *p) {
         uint32_t at = p->last_end;
 
-        while (at < p->json_len && strchr(" \t\r\n\v\f,:", p->json[at]) && p->json[at])
+        while (at < p->json_len && is_between(p->json[at]))
                 at++;
         return at;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define DATA_CAP_FIRST 2048u
+#define STOP_PIECE 512u
 
 void sse_init(struct sse *s, uint32_t max_bytes) {
         *s = (struct sse){.max_bytes = max_bytes};
@@ -144,10 +145,17 @@ static int start_byte(struct sse *s, char c) {
         return field_byte(s, c);
 }
 
+/* A piece at a time, so that lines that all end in CR are not searched for LF to the end each time. */
 static const char *line_stop(const char *at, const char *end) {
-        while (at < end && *at != '\n' && *at != '\r')
-                at++;
-        return at;
+        while (at < end) {
+                size_t n = (size_t)(end - at) < STOP_PIECE ? (size_t)(end - at) : STOP_PIECE;
+                const char *lf = memchr(at, '\n', n);
+                const char *cr = memchr(at, '\r', lf ? (size_t)(lf - at) : n);
+                if (cr || lf)
+                        return cr ? cr : lf;
+                at += n;
+        }
+        return end;
 }
 
 /* Takes the bytes of the line from *at on. */

@@ -73,6 +73,25 @@ START_TEST(lines_end_in_lf_cr_or_crlf_wherever_the_stream_is_cut) {
 }
 END_TEST
 
+START_TEST(a_line_of_any_length_ends_at_its_first_cr_or_lf) {
+        char in[2100], want[2100], got[4096];
+        int end;
+
+        for (size_t n = 500; n < 1040; n++) {
+                for (const char *stop = "\r\n"; *stop; stop++) {
+                        char other = *stop == '\n' ? '\r' : '\n';
+                        memcpy(in, "data: ", 6);
+                        memset(in + 6, 'x', n);
+                        snprintf(in + 6 + n, sizeof(in) - 6 - n, "%c%cdata: y%c%c", *stop, *stop,
+                                        other, other);
+                        snprintf(want, sizeof(want), "|%.*s\n|y\n", (int)n, in + 6);
+                        run(in, strlen(in), 0, SSE_EVENT_BYTES_MAX, got, sizeof(got), &end);
+                        ck_assert_str_eq(got, want);
+                }
+        }
+}
+END_TEST
+
 START_TEST(a_byte_order_mark_is_skipped_once) {
         expect("\xef\xbb\xbf"
                "data: a\n\n",
@@ -154,6 +173,7 @@ int main(void) {
         tcase_add_test(tc, a_line_over_the_limit_ends_the_stream);
         tcase_add_test(tc, an_event_over_the_limit_ends_the_stream_though_its_lines_are_short);
         tcase_add_test(tc, lines_end_in_lf_cr_or_crlf_wherever_the_stream_is_cut);
+        tcase_add_test(tc, a_line_of_any_length_ends_at_its_first_cr_or_lf);
         tcase_add_test(tc, a_byte_order_mark_is_skipped_once);
         tcase_add_test(tc, comments_and_bare_colons_are_no_events);
         tcase_add_test(tc, several_data_lines_are_joined_by_a_line_feed);
