@@ -59,8 +59,8 @@ struct openai_whole {
         struct whole_piece *pieces;
         struct whole_member *members;
         struct whole_tool *tools;
-        uint32_t n_bytes, n_pieces, n_members, n_tools;
-        uint32_t bytes_cap, pieces_cap, members_cap, tools_cap;
+        struct whole_choice *choices; /* by index; the first is always there */
+        uint32_t n_bytes, n_pieces, n_members, n_tools, n_choices;
+        uint32_t bytes_cap, pieces_cap, members_cap, tools_cap, choices_cap;
         uint32_t top; /* members of the answer itself */
-        struct whole_choice choices[OPENAI_CHOICES_MAX];
 };

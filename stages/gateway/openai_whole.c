@@ -34,6 +34,17 @@ static int room(void *table, uint32_t *cap, uint32_t n, uint64_t more, size_t si
         return 0;
 }
 
+/* So many choices have a place. */
+static int choices_reach(struct openai_whole *w, uint32_t n) {
+        if (n <= w->n_choices)
+                return 0;
+        if (room(&w->choices, &w->choices_cap, w->n_choices, n - w->n_choices, sizeof(*w->choices)))
+                return -ENOMEM;
+        memset(w->choices + w->n_choices, 0, (n - w->n_choices) * sizeof(*w->choices));
+        w->n_choices = n;
+        return 0;
+}
+
 int openai_whole_new(struct openai_whole **ret, uint64_t hint, uint64_t max_bytes) {
         uint64_t first = hint < max_bytes ? hint : max_bytes;
         struct openai_whole *w = calloc(1, sizeof(*w));
@@ -41,7 +52,9 @@ int openai_whole_new(struct openai_whole **ret, uint64_t hint, uint64_t max_byte
         if (!w)
                 return -ENOMEM;
         w->max_bytes = max_bytes < UINT32_MAX ? max_bytes : UINT32_MAX;
-        if (room(&w->bytes, &w->bytes_cap, 0, first > BYTES_FIRST ? first : BYTES_FIRST, 1)) {
+        if (choices_reach(w, 1) ||
+                        room(&w->bytes, &w->bytes_cap, 0, first > BYTES_FIRST ? first : BYTES_FIRST,
+                                        1)) {
                 openai_whole_free(w);
                 return -ENOMEM;
         }
@@ -56,6 +69,7 @@ struct openai_whole *openai_whole_free(struct openai_whole *w) {
         free(w->pieces);
         free(w->members);
         free(w->tools);
+        free(w->choices);
         free(w);
         return NULL;
 }
@@ -251,21 +265,25 @@ static int fold_members(struct openai_whole *w, uint32_t *list, struct json_text
 
 /* ---- choices ---- */
 
-static struct whole_choice *choice_get(struct openai_whole *w, uint64_t index) {
+/* Stays where it is until another one is asked for. */
+static int choice_get(struct openai_whole *w, uint64_t index, struct whole_choice **ret) {
         if (index >= OPENAI_CHOICES_MAX)
-                return NULL;
+                return WHOLE_E_LARGE;
+        if (choices_reach(w, (uint32_t)index + 1))
+                return -ENOMEM;
         w->choices[index].here = true;
-        return &w->choices[index];
+        *ret = &w->choices[index];
+        return 0;
 }
 
 static int fold_choice(struct openai_whole *w, struct json_text inside) {
-        struct whole_choice *c = choice_get(w, openai_extra_index(inside));
         struct json_walk walk = json_walk_in(inside);
         struct json_text key, value;
-        int r;
+        struct whole_choice *c;
+        int r = choice_get(w, openai_extra_index(inside), &c);
 
-        if (!c)
-                return WHOLE_E_LARGE;
+        if (r)
+                return r;
         r = fold_members(w, &c->members, inside, SCOPE_CHOICE);
         while (r == 0 && json_walk_member(&walk, &key, &value) == 0) {
                 if (json_key_is(key, "delta") && value.p[0] == '{')
@@ -343,12 +361,12 @@ static int fold_text(
 }
 
 static int fold_own(struct openai_whole *w, const struct record *delta) {
-        struct whole_choice *c = choice_get(w, delta->has & HAS(choice) ? delta->choice : 0);
         struct openai_tool tool;
-        int r = 0;
+        struct whole_choice *c;
+        int r = choice_get(w, delta->has & HAS(choice) ? delta->choice : 0, &c);
 
-        if (!c)
-                return WHOLE_E_LARGE;
+        if (r)
+                return r;
         if (delta->has & HAS(text))
                 r = fold_text(w, c, delta);
         if (r == 0 && openai_tool_of(delta, &tool))

@@ -178,7 +178,7 @@ uint64_t openai_whole_bound(const struct openai_whole *w, const struct openai_an
                 const struct record *done) {
         uint64_t bytes = w->n_bytes + w->more + openai_done_bound(answer, done);
 
-        for (uint32_t i = 0; i < OPENAI_CHOICES_MAX; i++)
+        for (uint32_t i = 0; i < w->n_choices; i++)
                 if (w->choices[i].here || i == 0)
                         bytes += CHOICE_FIXED + openai_text_piece_bound(openai_finish_reason(done));
         return bytes;
@@ -189,7 +189,7 @@ void openai_whole_put(struct json_buf *b, const struct openai_whole *w,
         openai_put_head(b, answer,
                         answer->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
         json_put_text(b, ",\"choices\":[");
-        for (uint32_t i = 0; i < OPENAI_CHOICES_MAX; i++)
+        for (uint32_t i = 0; i < w->n_choices; i++)
                 if (w->choices[i].here || i == 0)
                         put_choice(b, w, i, answer, done);
         json_put_text(b, "],");

@@ -1,7 +1,6 @@
 #include "stages/engines/json/json.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,16 +78,22 @@ void json_put_string(struct json_buf *b, const char *p, uint32_t n) {
         json_put(b, "\"", 1);
 }
 
+/* Not by printf: an answer has ten of them. */
 void json_put_u64(struct json_buf *b, uint64_t v) {
-        char text[24];
+        char text[20];
+        uint32_t at = sizeof(text);
 
-        json_put(b, text, (uint32_t)snprintf(text, sizeof(text), "%" PRIu64, v));
+        do {
+                text[--at] = (char)('0' + v % 10);
+                v /= 10;
+        } while (v > 0);
+        json_put(b, text + at, (uint32_t)sizeof(text) - at);
 }
 
 void json_put_i64(struct json_buf *b, int64_t v) {
-        char text[24];
-
-        json_put(b, text, (uint32_t)snprintf(text, sizeof(text), "%" PRId64, v));
+        if (v < 0)
+                json_put(b, "-", 1);
+        json_put_u64(b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
 void json_put_f64(struct json_buf *b, double v) {

@@ -93,7 +93,7 @@ START_TEST(a_full_buffer_says_so_and_is_not_overrun) {
 END_TEST
 
 START_TEST(numbers_are_short_and_read_back) {
-        char to[64];
+        char to[128];
         struct json_buf b = {to, 0, sizeof(to), false};
 
         json_put_f64(&b, 0.1);
@@ -102,9 +102,14 @@ START_TEST(numbers_are_short_and_read_back) {
         json_put_text(&b, " ");
         json_put_i64(&b, INT64_MIN);
         json_put_text(&b, " ");
+        json_put_u64(&b, UINT64_MAX);
+        json_put_text(&b, " ");
+        json_put_u64(&b, 0);
+        json_put_text(&b, " ");
         json_put_f64(&b, 1.0 / 3.0);
         to[b.len] = 0;
-        ck_assert_str_eq(to, "0.1 1e+300 -9223372036854775808 0.3333333333333333");
+        ck_assert_str_eq(to, "0.1 1e+300 -9223372036854775808 18446744073709551615 0 "
+                             "0.3333333333333333");
 }
 END_TEST
 
