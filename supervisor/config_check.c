@@ -8,6 +8,7 @@
 
 #include "shm/log.h"
 #include "stages/engines/index/documents.h"
+#include "stages/engines/format/words.h"
 #include "stages/engines/mustache/folder.h"
 #include "stages/engines/redact/redact.h"
 #include "supervisor/address.h"
@@ -433,6 +434,18 @@ static int check_redaction(const struct check *check) {
         return r == REDACT_E_RULES ? REFUSE(check, "post.redact", NULL, "%s", why.text) : r;
 }
 
+static int check_format(const struct check *check) {
+        const struct settings_strs *format = &check->s->post.format;
+        struct words_why why = {.index = 0};
+        struct words words;
+        char path[CONFIG_PATH_MAX];
+
+        if (words_read(&words, (const char *const *)format->v, format->n, &why) == 0)
+                return 0;
+        snprintf(path, sizeof(path), "post.format.%u", why.index);
+        return REFUSE(check, path, NULL, "found %.100s, expected %s", format->v[why.index], why.text);
+}
+
 /* ---- what this version does not do yet: refused, not ignored ------------------------------- */
 
 static int check_available(const struct check *check) {
@@ -441,7 +454,7 @@ static int check_available(const struct check *check) {
                 "assemble.few_shot", "inference.cache.enabled",
                 "post.redact.input", "post.redact.restore",
                 "post.safety.mode",
-                "post.format", "telemetry.otlp",
+                "telemetry.otlp",
         };
         struct settings *plain;
         int r = settings_default(&plain);
@@ -471,7 +484,7 @@ int config_check_whole(const struct settings *s, const struct config_node *root,
                        struct config_error *err) {
         static int (*const steps[])(const struct check *) = {
                 check_workers, check_models, check_addresses, check_sums,
-                check_files,   check_redaction, check_packed,
+                check_files,   check_redaction, check_format, check_packed,
         };
         const struct check check = {.s = s, .root = root, .err = err};
         int r;

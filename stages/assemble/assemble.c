@@ -17,6 +17,7 @@
 #include "stages/common/poison.h"
 #include "stages/common/stage.h"
 #include "stages/engines/json/json.h"
+#include "stages/engines/json/walk.h"
 
 struct assemble {
         struct ring_rx *rx;
@@ -156,6 +157,23 @@ static void documents_limit(struct assemble *as, struct record *record, uint32_t
                 record->has &= ~HAS(documents);
 }
 
+/* What bounds an answer, where the template says it and the request does not. */
+static void defaults_take(const struct prompt *prompt, struct record *record) {
+        struct json_text members = {prompt->defaults.p, prompt->defaults.n}, value;
+
+        if (!(record->has & HAS(stop)) && json_find(members, "stop", &value)) {
+                record->has |= HAS(stop);
+                record->stop = (struct mr_view){value.p, value.n};
+        }
+        if (!(record->has & HAS(response_format)) && json_find(members, "response_format", &value)) {
+                record->has |= HAS(response_format);
+                record->response_format = (struct mr_view){value.p, value.n};
+        }
+        if (!(record->has & HAS(max_tokens)) && json_find(members, "max_tokens", &value) &&
+                        json_u64(value, &record->max_tokens))
+                record->has |= HAS(max_tokens);
+}
+
 /* With at most so many documents. False: they make the record too long, so it must be fewer. */
 static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_t *documents) {
         struct assemble *as = w->stage;
@@ -188,6 +206,7 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                 record.has |= HAS(model);
                 record.model = as->prompt.model;
         }
+        defaults_take(&as->prompt, &record);
         if (record.has & HAS(documents)) {
                 record.has |= HAS(n_documents);
                 record.n_documents = as->prompt.n_documents;

@@ -316,6 +316,7 @@ static int add_defaults(struct prompt *prompt, struct json_buf *lit, const struc
         json_put(lit, file->front.params, file->front.n_params);
         json_put_text(lit, ",");
         edit_add(prompt, at, lit, from);
+        prompt->defaults = (struct mr_view){file->front.params, file->front.n_params};
         return 0;
 }
 
@@ -348,7 +349,7 @@ int prompt_build(struct prompt *prompt, struct templates *templates, const struc
         if (!(record->has & HAS(marks)) || record->marks.n != sizeof(marks))
                 return PROMPT_E_GONE;
         memcpy(&marks, record->marks.p, sizeof(marks));
-        prompt->n_edits = prompt->n_documents = prompt->model.n = 0;
+        prompt->n_edits = prompt->n_documents = prompt->model.n = prompt->defaults.n = 0;
         if (file && file->front.model)
                 prompt->model = (struct mr_view){
                                 file->front.model, (uint32_t)strlen(file->front.model)};

@@ -52,6 +52,7 @@ struct prompt {
         uint64_t prompt_tokens;
         struct tokens_count count; /* of the prompt, before any correction */
         bool exact;                /* a backend may be held to it */
+        struct mr_view defaults; /* members of the body that the request may overrule; n 0: none */
         struct mr_view model; /* to be asked in place of the request's; n 0: that */
         char message[PROMPT_MESSAGE_MAX];
         /* Work space: */

@@ -45,6 +45,8 @@ enum record_option {
         OPTION_USAGE_ASKED = 32, /* the client's body asks for usage in the stream */
         OPTION_BODY_BUILT = 64, /* body was built here, of a prompt, messages or a response */
         OPTION_DEADLINE_FIRST = 128, /* the deadline holds until the first token only */
+        OPTION_CHOICES = 256,   /* more than one answer is asked for */
+        OPTION_ESTIMATED = 512, /* who answers has no tokens of its own: max_tokens is held by the estimate */
 };
 
 /* What a backend is asked; its paths are OpenAI's. */
@@ -114,7 +116,8 @@ struct record {
 #define RECORD_HEAD                                                                                \
         (HAS(gateway) | HAS(id) | HAS(tenant) | HAS(options) | HAS(model) | HAS(session) |         \
                         HAS(deadline_ns) | HAS(priority) | HAS(digest_hi) | HAS(digest_lo) |       \
-                        HAS(rag_us) | HAS(assemble_us) | HAS(prompt_tokens))
+                        HAS(rag_us) | HAS(assemble_us) | HAS(prompt_tokens) | HAS(stop) |          \
+                        HAS(response_format) | HAS(max_tokens))
 
 struct record_decoder {
         msgpack_zone zone;

@@ -157,6 +157,12 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
         put_view(r, HAS(earlier), &r->earlier, made->earlier);
         put_view(r, HAS(collections), &r->collections, ask->collections);
         put_view(r, HAS(filter), &r->filter, ask->filter);
+        put_view(r, HAS(stop), &r->stop, made->stop);
+        put_view(r, HAS(response_format), &r->response_format, made->response_format);
+        if (made->max_tokens > 0) {
+                r->has |= HAS(max_tokens);
+                r->max_tokens = made->max_tokens;
+        }
         put_endpoint(r, ask->kind);
         if (made->body.n <= ADMIT_INLINE)
                 put_view(r, HAS(body), &r->body, made->body);
@@ -256,8 +262,8 @@ int admit(struct gateway *gw, struct admit *ad) {
         ad->bound = record_size_bound(&record);
         if (ad->bound > geo->max_rec / RECORD_SHARE) {
                 ask_fail(ad->error, MR_E_too_large,
-                                "system, template, vars and params: together at most %u bytes are "
-                                "allowed",
+                                "system, template, vars, params, stop and response_format: together "
+                                "at most %u bytes are allowed",
                                 geo->max_rec / RECORD_SHARE);
                 return ADMIT_REFUSED;
         }

@@ -333,7 +333,7 @@ static const char *param_wants(struct mr_view key, struct pull at, const struct 
 /* The known members of `params`, comma separated, each with a comma in front when `comma` says so.
  */
 static int params_put(
-                struct writer *w, struct mr_view params, bool comma, struct body_span *max_tokens) {
+                struct writer *w, struct mr_view params, bool comma, struct compose_bounds *bounds) {
         static const char *const known[] = {"temperature", "top_p", "max_tokens", "stop", "seed"};
         struct pull from;
         struct pull_item map, key, item;
@@ -366,18 +366,21 @@ static int params_put(
                 comma = true;
                 json_put_string(&w->out, name, (uint32_t)strlen(name));
                 json_put(&w->out, ":", 1);
-                max_tokens->off = is_text(key.view, "max_tokens") ? w->out.len : max_tokens->off;
+                uint32_t from_byte = w->out.len;
                 if (put_value(w, &at, 2))
                         return (int)w->error->code;
                 if (is_text(key.view, "max_tokens"))
-                        max_tokens->len = w->out.len - max_tokens->off;
+                        bounds->max_tokens = (struct body_span){from_byte, w->out.len - from_byte};
+                else if (is_text(key.view, "stop"))
+                        bounds->stop = (struct body_span){from_byte, w->out.len - from_byte};
         }
         return 0;
 }
 
 /* ---- whole requests ---- */
 
-static int build_once(struct composer *composer, const struct ask *ask, struct writer *w) {
+static int build_once(struct composer *composer, const struct ask *ask, struct writer *w,
+                struct compose_bounds *bounds) {
         struct body_found *found = &composer->found;
 
         found->marks = (struct body_marks){0};
@@ -387,8 +390,10 @@ static int build_once(struct composer *composer, const struct ask *ask, struct w
                                            : messages_put(w, ask->messages, found))
                 return (int)w->error->code;
         w->where = "params";
-        if (params_put(w, ask->params, true, &found->marks.max_tokens))
+        *bounds = (struct compose_bounds){0};
+        if (params_put(w, ask->params, true, bounds))
                 return (int)w->error->code;
+        found->marks.max_tokens = bounds->max_tokens;
         found->marks.object_end = w->out.len;
         json_put(&w->out, "}", 1);
         return 0;
@@ -397,6 +402,7 @@ static int build_once(struct composer *composer, const struct ask *ask, struct w
 static int build(struct composer *composer, const struct ask *ask, struct composed *ret,
                 struct ask_error *error) {
         bool prompt = ask->content == CONTENT_PROMPT;
+        struct compose_bounds bounds;
 
         if (composer_begin(composer, error))
                 return (int)error->code;
@@ -405,11 +411,12 @@ static int build(struct composer *composer, const struct ask *ask, struct compos
                                 .where = prompt ? "prompt" : "messages",
                                 .error = error};
 
-                if (build_once(composer, ask, &w))
+                if (build_once(composer, ask, &w, &bounds))
                         return (int)error->code;
                 if (composer_fits(composer, &w.out)) {
                         ret->body = (struct mr_view){w.out.at, w.out.len};
-                        return 0;
+                        compose_bound(ret, w.out.at, &bounds, 1);
+                        return compose_bounds_check(ret, error);
                 }
                 if (composer_more(composer, &w.out,
                                     prompt ? "prompt: with params" : "messages: with params", error))
@@ -442,12 +449,12 @@ static int name_read(struct mr_view body, struct body_span span, const char *mem
 static int take(struct composer *composer, const struct ask *ask, struct composed *ret,
                 struct ask_error *error) {
         const struct body_found *found = &composer->found;
-        struct body_span max_tokens = {0};
+        struct compose_bounds bounds = {0};
         struct writer w = {.out = {composer->params, 0, COMPOSE_PARAMS_MAX, false},
                         .where = "params",
                         .error = error};
 
-        if (compose_body(composer, ask, ret, error) || params_put(&w, ask->params, false, &max_tokens))
+        if (compose_body(composer, ask, ret, error) || params_put(&w, ask->params, false, &bounds))
                 return (int)error->code;
         if (w.out.full)
                 return BAD(error, "params: longer than %u bytes", COMPOSE_PARAMS_MAX);
@@ -462,7 +469,13 @@ static int take(struct composer *composer, const struct ask *ask, struct compose
         if (found->usage_asked)
                 ret->options |= OPTION_USAGE_ASKED;
         ret->params = (struct mr_view){composer->params, w.out.len};
-        return 0;
+        compose_bound(ret, ret->body.p, &(struct compose_bounds){found->stop, found->marks.max_tokens}, found->n_answers);
+        compose_bound(ret, composer->params, &bounds, found->n_answers);
+        if (found->n_answers > 1)
+                ret->options |= OPTION_CHOICES;
+        if (found->format.len > 0)
+                ret->response_format = (struct mr_view){ret->body.p + found->format.off, found->format.len};
+        return compose_bounds_check(ret, error);
 }
 
 /* A hash over the hashes of the parts, each with its place, so that no two requests read alike. */
@@ -514,7 +527,7 @@ int compose(struct composer *composer, const struct ask *ask, struct composed *r
 
 /* ---- what was found, for later ---- */
 
-enum { TEXTS_N = 6 };
+enum { TEXTS_N = 8 };
 
 static void texts_of(struct composed *made, struct mr_view *ret[static TEXTS_N]) {
         ret[0] = &made->body;
@@ -523,6 +536,8 @@ static void texts_of(struct composed *made, struct mr_view *ret[static TEXTS_N])
         ret[3] = &made->model;
         ret[4] = &made->session;
         ret[5] = &made->earlier;
+        ret[6] = &made->stop;
+        ret[7] = &made->response_format;
 }
 
 static bool lies_in(struct mr_view text, struct mr_view frame) {

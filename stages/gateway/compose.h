@@ -5,7 +5,8 @@
  * Units   bytes
  * Owner   the composer; a composed request lives until the next one and as long as its frame
  * Errors  0 or the error code for the client, with words
- * Limits  a body <= max_body_bytes; JSON depth 64 (bodies), 32 (messages)
+ * Limits  a body <= max_body_bytes; JSON depth 64 (bodies), 32 (messages); stop strings as stops.h has them,
+ *         COMPOSE_STOP_MAX bytes of JSON; a response_format COMPOSE_FORMAT_MAX bytes
  *
  * A client's own body goes on byte for byte; `params` beside it travel as JSON members for a later
  * stage to set. For prompt and messages the body is built here: {"messages":[...],params...}. A body of
@@ -19,6 +20,8 @@
 #include "stages/gateway/ask.h"
 
 #define COMPOSE_PARAMS_MAX 4096u
+#define COMPOSE_STOP_MAX 4096u
+#define COMPOSE_FORMAT_MAX 32768u
 #define COMPOSE_DEPTH 32u /* as frames */
 
 struct composer {
@@ -37,9 +40,11 @@ struct composed {
         struct mr_view query;
         struct mr_view earlier; /* user turns before it */
         struct mr_view params; /* for a client's own body only */
+        struct mr_view stop, response_format; /* JSON; n 0: absent */
+        uint64_t max_tokens; /* of all answers together; 0: it does not say */
         struct mr_view model;   /* the frame's, else the body's; n 0: none */
         struct mr_view session; /* likewise */
-        uint32_t options;       /* OPTION_BODY_BUILT, _USAGE_ASKED, _STREAM, _DETACH */
+        uint32_t options;       /* OPTION_BODY_BUILT, _USAGE_ASKED, _STREAM, _DETACH, _CHOICES */
         bool followed;          /* a detached request whose asker reads it all the same */
         uint64_t digest[2];
 };

@@ -14,6 +14,12 @@ static bool is_first(struct flight *f) {
         return slab_peek(&f->inf->slab, f->slot)->out_ord == 0;
 }
 
+/* What post holds to in place of who answers. */
+static void head_mark(struct flight *f) {
+        if (f->backend && !f->backend->kind->remote)
+                f->inf->record.options |= OPTION_ESTIMATED;
+}
+
 /* Room for a record, and for the head before it when it is the first; both in one batch. */
 static int room(struct flight *f, uint32_t bound) {
         struct inference *inf = f->inf;
@@ -27,6 +33,7 @@ static int room(struct flight *f, uint32_t bound) {
                 struct record *record = &inf->record;
                 uint64_t has;
                 (void)flight_record(f);
+                head_mark(f);
                 has = record->has;
                 record->has &= RECORD_HEAD;
                 bytes += record_size_bound(record);
@@ -83,6 +90,7 @@ static void put_head(struct flight *f) {
         uint64_t has;
 
         (void)flight_record(f);
+        head_mark(f);
         has = record->has;
         record->has &= RECORD_HEAD;
         put(f, record, record_size_bound(record), RECORD_REQUEST, RING_HEAD);

@@ -154,8 +154,16 @@ void flight_fail(struct flight *f, enum mr_error code, uint64_t retry_after_ms, 
         end(f);
 }
 
+/* Post has all of the answer that is to go out: nobody is to say more. */
+static void stop_here(struct flight *f) {
+        f->backend->kind->cancel(f);
+        flight_done(f, "stop", 4);
+}
+
 void flight_cancel(struct flight *f, uint64_t reason) {
-        if (reason == CANCEL_DEADLINE)
+        if (reason == CANCEL_STOP && f->state == FLIGHT_RUNNING && f->working)
+                stop_here(f);
+        else if (reason == CANCEL_DEADLINE)
                 flight_fail(f, MR_E_deadline_exceeded, 0, "the request's deadline passed");
         else if (reason == CANCEL_DRAIN)
                 flight_fail(f, MR_E_draining, 0, "the daemon is shutting down");

@@ -92,21 +92,50 @@ void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_ve
         }
 }
 
-static void on_delta(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+bool post_go_on(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text) {
+        struct post *post = w->stage;
+
+        if (post->redaction && kind != HOLD_OTHER)
+                return post_redact_text(w, msg, next, record, kind, text, false);
+        post_emit_text(w, msg, next, record, text.p, text.n);
+        return true;
+}
+
+/* A text, whole characters of it. `same`: it is the record's own. */
+static void say(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text, bool same) {
+        struct post *post = w->stage;
+        struct post_bounds *bounds = &post_state_of(next)->bounds;
+        bool all = post_bound(bounds, &text), formats = kind == HOLD_TEXT && bounds->what, goes_on = true;
+
+        if (all)
+                post_redact_extra(record);
+        if (formats)
+                goes_on = post_format_text(w, msg, next, record, text, false);
+        else if (same && !all && !(post->redaction && kind != HOLD_OTHER))
+                emit_same(w, msg, next);
+        else
+                goes_on = post_go_on(w, msg, next, record, kind, text);
+        if (goes_on && all)
+                post_end(w, msg, next, POST_AT_LENGTH);
+}
+
+static void say_delta(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record) {
         struct post *post = w->stage;
-        struct post_state *state = (struct post_state *)next->state;
+        struct post_state *state = post_state_of(next);
         uint16_t choice = record->has & HAS(choice) ? (uint16_t)record->choice : 0;
         enum hold_kind kind = kind_of(record);
         struct mr_view text = record->text;
-        bool redacts = post->redaction && kind != HOLD_OTHER, clean;
+        bool clean;
 
-        if (post->redaction) {
-                post_redact_open(w);
+        if (post->redaction)
                 post_redact_extra(record);
-        }
         if (post->redaction && record->has & HAS(tool) && !post_redact_tool(w, msg, next, record))
                 return;
+        if (record->has & HAS(tool) || kind == HOLD_REFUSAL)
+                state->bounds.flags |= POST_OTHER;
         if (!(record->has & HAS(text))) {
                 if (!post->redaction)
                         emit_same(w, msg, next);
@@ -117,19 +146,24 @@ static void on_delta(struct worker *w, const struct ring_msg *msg, struct slab_v
         if (kind == HOLD_TEXT && choice == 0)
                 citations_feed(&state->citations, text.p, text.n);
         clean = hold_is_clean(&state->hold, choice, kind, text.p, text.n);
-        if (clean && !redacts) {
-                emit_same(w, msg, next);
-                return;
-        }
         if (!clean) {
                 text.n = hold_feed(&state->hold, choice, kind, text.p, text.n, post->text);
                 text.p = post->text;
         }
-        if (!redacts) {
-                post_emit_text(w, msg, next, record, text.p, text.n);
+        say(w, msg, next, record, kind, text, clean);
+}
+
+/* Behind the end that it was given here, nothing is said; inference is told again, for what it was told first may
+ * have got lost. */
+static void on_delta(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record) {
+        if (post_state_of(next)->bounds.finish) {
+                post_cancel_inference(w, msg);
                 return;
         }
-        post_redact_text(w, msg, next, record, kind, text, false);
+        post_open(w, next);
+        say_delta(w, msg, next, record);
+        post_keep(w, msg, next);
 }
 
 /* Sources come from inference as [n, id, title, url, start, end, cited]; the last is ours to say. */
@@ -165,37 +199,22 @@ struct record post_delta_of(uint16_t choice, uint8_t kind) {
         return record;
 }
 
-/* Settles what waits. False: the answer has ended already. */
-static bool flush_all(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
-        struct post *post = w->stage;
-        struct post_state *state = (struct post_state *)next->state;
-        struct mr_view unfinished = {"\xef\xbf\xbd", 3};
-        struct hold_entry held;
-
-        if (post->redaction)
-                post_redact_open(w);
-        while (hold_flush_one(&state->hold, &held)) {
-                struct record rest = post_delta_of(held.choice, held.kind);
-                if (!post->redaction || held.kind == HOLD_OTHER)
-                        post_emit_text(w, msg, next, &rest, unfinished.p, unfinished.n);
-                else if (!post_redact_text(w, msg, next, &rest, held.kind, unfinished, false))
-                        return false;
-        }
-        return !post->redaction || post_redact_flush(w, msg, next);
-}
-
 static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record) {
         struct post *post = w->stage;
-        struct post_state *state = (struct post_state *)next->state;
+        struct post_state *state = post_state_of(next);
         uint64_t spent_ns;
 
-        if (!flush_all(w, msg, next))
+        post_open(w, next);
+        if (!state->bounds.finish)
+                post_flush(w, msg, next);
+        if (next->done)
                 return;
         if (post->redaction) {
                 post_redact_extra(record);
                 post_redact_counts(w, record);
         }
+        post_finish_set(next, record);
         mark_cited(record, &state->citations);
         record->has |= HAS(post_us);
         spent_ns = clock_now_ns() - post->turn_ns;
@@ -203,6 +222,20 @@ static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_ve
         counters_observe(w->counters, HISTOGRAM_stage, spent_ns);
         post_emit(w, msg, next, record, RECORD_DONE, RING_LAST);
         next->done = 1;
+}
+
+/* An answer that was ended here has all that it is to have: what went wrong behind that is nobody's error. */
+static void on_error(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record) {
+        uint64_t code = record->has & HAS(code) ? record->code : MR_E_internal;
+        struct record done = {.has = 0};
+
+        if (!post_state_of(next)->bounds.finish || code == MR_E_cancelled || code == MR_E_draining) {
+                next->done = 1;
+                emit_same(w, msg, next);
+                return;
+        }
+        on_done(w, msg, next, &done);
 }
 
 /* ---- poison ---- */
@@ -256,25 +289,24 @@ static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         switch (msg->type) {
         case RECORD_REQUEST:
                 emit_same(w, msg, next);
+                (void)post_begin(w, msg, next);
                 return;
         case RECORD_RESTART:
-                memset(next->state, 0, sizeof(next->state));
-                (void)slab_edit_bytes(&post->slab, slot, NULL, 0); /* takes no room: cannot fail */
-                emit_same(w, msg, next);
-                return;
-        case RECORD_ERROR:
-                next->done = 1;
+                post_begin_anew(w, next);
                 emit_same(w, msg, next);
                 return;
         case RECORD_DELTA:
         case RECORD_DONE:
+        case RECORD_ERROR:
                 r = record_decode(&w->decoder, msg->data, msg->len, &record);
                 if (r)
                         worker_fail(w, "post: inference wrote a broken record", r);
                 if (msg->type == RECORD_DELTA)
                         on_delta(w, msg, next, &record);
-                else
+                else if (msg->type == RECORD_DONE)
                         on_done(w, msg, next, &record);
+                else
+                        on_error(w, msg, next, &record);
                 return;
         default:
                 worker_fail(w, "post: inference wrote a record of unknown type", -EPROTO);
@@ -297,8 +329,9 @@ static void batch_commit(struct worker *w) {
                 if (post->batch[i].slot == SLAB_NONE)
                         continue;
                 slab_acked(&post->slab, post->batch[i].slot);
-                if (slab_peek(&post->slab, post->batch[i].slot)->done)
-                        slab_free(&post->slab, post->batch[i].slot);
+                if (slab_peek(&post->slab, post->batch[i].slot)->done &&
+                                slab_free(&post->slab, post->batch[i].slot))
+                        format_forget(post->format, post->batch[i].slot);
         }
         FAULT(w, "after_ack", NULL, 0);
         post->n_batch = 0;
@@ -308,10 +341,13 @@ static void batch_commit(struct worker *w) {
 static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
         uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare;
-        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE +
+        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE + FORMAT_STREAMS +
                      (post->redaction ? REDACTION_STREAMS : 0);
-        int r = ring_tx_room(post->tx, n, bytes);
+        int r;
 
+        if (bytes > post->most)
+                bytes = post->most;
+        r = ring_tx_room(post->tx, n, bytes);
         if (r == RING_E_BATCH) {
                 batch_commit(w);
                 r = ring_tx_room(post->tx, n, bytes);
@@ -334,10 +370,15 @@ static bool slot_of(struct worker *w, const struct ring_msg *msg, uint32_t *ret)
         else if (*ret == SLAB_NONE && msg->type == RECORD_REQUEST) {
                 struct ring_msg head = *msg;
                 int r;
-                head.len = 0; /* the head went on already; nothing of it is needed again */
+                head.data = post->asked; /* the head goes on at once; this is needed again */
+                head.len = post_asked(w, msg);
                 r = slab_claim(&post->slab, &head, ret);
                 if (r && post->n_batch) { /* the slot may be one that this batch ends */
                         batch_commit(w);
+                        r = slab_claim(&post->slab, &head, ret);
+                }
+                if (r == SLAB_E_EXTENTS) { /* nobody ends for one that waits: post_begin() ends it */
+                        head.len = 0;
                         r = slab_claim(&post->slab, &head, ret);
                 }
                 return r == 0;
@@ -392,27 +433,69 @@ static unsigned post_turn(struct worker *w) {
         return n;
 }
 
+/* ---- life ---- */
+
+static int init_format(struct worker *w, uint32_t text_bytes) {
+        struct post *post = w->stage;
+        struct words_why why = {.index = 0};
+        int r = format_new(w->settings, text_bytes, &post->format, &why);
+
+        if (r == -EINVAL)
+                log_error("settings", "key=post.format.%u expected=\"%s\"", why.index, why.text);
+        return r;
+}
+
+static int init_redaction(struct worker *w, uint32_t text_bytes) {
+        struct post *post = w->stage;
+        struct redact_why why = {""};
+        int r = redaction_new(w->settings, text_bytes, &post->redaction, &why);
+
+        if (r == -EINVAL)
+                log_error("settings", "key=post.redact error=\"%s\"", why.text);
+        if (!post->redaction)
+                return r;
+        post->spare += (uint32_t)(w->settings->memory.ring_bytes / 8);
+        post->call_bytes = text_bytes + CALL_BYTES;
+        post->call = malloc(post->call_bytes);
+        return post->call ? 0 : -ENOMEM;
+}
+
 static int post_init(struct worker *w) {
         struct post *post = calloc(1, sizeof(*post));
-        size_t text_bytes = (size_t)w->settings->memory.ring_bytes / 4 * HOLD_GROWTH + HOLD_SLACK;
-        struct redact_why why = {""};
+        uint64_t ring_bytes = w->settings->memory.ring_bytes;
+        uint32_t text_bytes = (uint32_t)(ring_bytes / 4 * HOLD_GROWTH + HOLD_SLACK);
         int r;
 
         if (!post)
                 return -ENOMEM;
         w->stage = post;
-        post->text = malloc(text_bytes);
-        if (!post->text)
-                return -ENOMEM;
-        r = redaction_new(w->settings, (uint32_t)text_bytes, &post->redaction, &why);
-        if (r == -EINVAL)
-                log_error("settings", "key=post.redact error=\"%s\"", why.text);
-        if (!post->redaction)
+        r = record_decoder_init(&post->decoder);
+        if (r)
                 return r;
-        post->spare = (uint32_t)(w->settings->memory.ring_bytes / 8);
-        post->call_bytes = (uint32_t)text_bytes + CALL_BYTES;
-        post->call = malloc(post->call_bytes);
-        return post->call ? 0 : -ENOMEM;
+        post->asked_bytes = (uint32_t)(ring_bytes / 4);
+        post->spare = FORMAT_STREAMS * FORMAT_HELD;
+        post->most = ring_bytes - ring_bytes / 16;
+        post->text = malloc(text_bytes);
+        post->asked = malloc(post->asked_bytes);
+        post->packed = malloc(sizeof(uint32_t) + FORMAT_PACKED + sizeof(struct redaction));
+        if (!post->text || !post->asked || !post->packed)
+                return -ENOMEM;
+        r = init_format(w, text_bytes);
+        return r ? r : init_redaction(w, text_bytes);
+}
+
+/* What inference was told last may have got lost with the last incarnation. */
+static void cancel_ended(struct worker *w) {
+        struct post *post = w->stage;
+
+        for (uint32_t slot = 0; slot < post->slab.n_slots; slot++) {
+                const struct slab_version *version;
+                if (post->slab.slots[slot].live == SLAB_NONE)
+                        continue;
+                version = slab_peek(&post->slab, slot);
+                if (((const struct post_state *)version->state)->bounds.finish)
+                        post_cancel_inference(w, &(struct ring_msg){.req_id = version->req_id});
+        }
 }
 
 static int post_attach(struct worker *w) {
@@ -427,9 +510,11 @@ static int post_attach(struct worker *w) {
                         topology_proc_stage(w->topology, w->hello.lane, ROLE_INFERENCE));
         int r = slab_attach(&post->slab, w->slab_map, w->slab_bytes, post->tx,
                         (struct ring_rx *const[]){post->rx}, 1, w->hello.blame != 0);
-        if (r == 0) /* what had ended when the last incarnation died */
-                slab_sweep(&post->slab, UINT64_MAX);
-        return r;
+        if (r)
+                return r;
+        slab_sweep(&post->slab, UINT64_MAX); /* what had ended when the last incarnation died */
+        cancel_ended(w);
+        return format_slots(post->format, post->slab.n_slots);
 }
 
 static bool post_drained(struct worker *w) {
@@ -442,7 +527,11 @@ static void post_fini(struct worker *w) {
         struct post *post = w->stage;
 
         slab_close(&post->slab);
+        format_free(post->format);
         redaction_free(post->redaction);
+        record_decoder_close(&post->decoder);
+        free(post->asked);
+        free(post->packed);
         free(post->call);
         free(post->text);
         free(post);

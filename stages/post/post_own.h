@@ -10,7 +10,9 @@
 #include <assert.h>
 
 #include "stages/common/stage.h"
+#include "stages/engines/tokens/tokens.h"
 #include "stages/post/citations.h"
+#include "stages/post/format.h"
 #include "stages/post/hold.h"
 #include "stages/post/redaction.h"
 
@@ -19,10 +21,28 @@
 #define CALL_BYTES 65536u /* what a tool call has beside its arguments */
 #define COUNTS_BYTES (REDACTION_COUNTS * (REDACT_NAME_MAX + 8u))
 
+/* How an answer ends that is not to be as long as who makes it would have it. */
+enum post_finish { POST_GOES_ON, POST_STOPPED, POST_AT_LENGTH, POST_FILTERED };
+
+#define POST_CHOICES 1u   /* more than one answer was asked for */
+#define POST_ESTIMATED 2u /* OPTION_ESTIMATED */
+#define POST_OTHER 4u     /* a tool was called, or a refusal given: there need be no text */
+
+/* What ends an answer, and how near that is. */
+struct post_bounds {
+        uint64_t cost;       /* said so far, in TOKENS_UNIT of a token, estimated */
+        uint32_t pieces;     /* said so far */
+        uint32_t max_tokens; /* 0: as many as it likes */
+        uint8_t what;        /* FORMAT_* */
+        uint8_t flags;       /* POST_* */
+        uint8_t finish;      /* enum post_finish: what is still to come is only its end */
+};
+
 /* What a request's version remembers. */
 struct post_state {
         struct hold hold;
         struct citations citations;
+        struct post_bounds bounds;
 };
 static_assert(sizeof(struct post_state) <= SLAB_STATE_BYTES, "must fit a slab version");
 
@@ -40,8 +60,14 @@ struct post {
         struct post_input batch[TURN_RECORDS];
         uint32_t n_batch;
         char *text;                  /* a delta as it goes on */
+        struct format *format;
         struct redaction *redaction; /* NULL: nothing is redacted */
-        uint32_t spare;  /* room in the output ring for what redaction adds to an input */
+        struct record_decoder decoder; /* of payloads: beside the record at hand */
+        uint8_t *packed;             /* what waits of the request at hand */
+        uint8_t *asked;              /* of a head: what post needs of it later */
+        uint32_t asked_bytes;
+        uint32_t spare;  /* room in the output ring for what has waited and what redaction adds to an input */
+        uint64_t most;   /* of such room that is ever asked for */
         uint32_t budget; /* of text, left for the input at hand */
         uint32_t slot;   /* of the input at hand */
         uint8_t counts[COUNTS_BYTES];
@@ -60,11 +86,46 @@ void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_ve
 /* The record of a delta of this stream, without its text. */
 struct record post_delta_of(uint16_t choice, uint8_t kind);
 void post_cancel_inference(struct worker *w, const struct ring_msg *msg);
+/* A text behind its formatting: redacted where that is configured, and out. False: the answer has ended. */
+bool post_go_on(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text);
+
+/* ---- post_state.c: a request at hand, and its end ---- */
+
+static inline struct post_state *post_state_of(struct slab_version *next) {
+        return (struct post_state *)next->state;
+}
+/* What a head asks for, packed: the payload that the request's slot keeps. Returns its bytes. */
+uint32_t post_asked(struct worker *w, const struct ring_msg *msg);
+/* A head came. False: there was no room for what it asks for, and the request has ended. */
+bool post_begin(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+/* The answer begins anew. */
+void post_begin_anew(struct worker *w, struct slab_version *next);
+/* Unpacks what waits of the request at hand; post_keep() packs it again. */
+void post_open(struct worker *w, struct slab_version *next);
+void post_keep(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+/* Nothing more is said but what waits and may still go out, unless it is filtered; DONE comes from inference. */
+void post_end(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                enum post_finish finish);
+/* It ends with an error. */
+void post_fail(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                enum mr_error code, const char *message);
+/* The DONE of an answer that was ended here says so. */
+void post_finish_set(const struct slab_version *next, struct record *record);
+/* Settles what waits. False: the answer has ended already. */
+bool post_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+
+/* ---- post_format.c ---- */
+
+/* Cuts a text to what max_tokens leaves of it. True: that was all. */
+bool post_bound(struct post_bounds *bounds, struct mr_view *text);
+/* An answer's text, formatted, and on. False: the answer has ended. */
+bool post_format_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, struct mr_view text, bool last);
+bool post_format_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
 
 /* ---- post_redact.c, where something is redacted ---- */
 
-/* Unpacks what waits of the request at hand. */
-void post_redact_open(struct worker *w);
 /* Logprobs spell the text once more: they do not go on. */
 void post_redact_extra(struct record *record);
 /* The arguments of a tool call, in place of those in *record. False: the answer has ended. */

@@ -16,56 +16,20 @@ void post_redact_counts(struct worker *w, struct record *record) {
                 record->has |= HAS(redactions);
 }
 
-/* Nothing more of this answer goes out, and what it was is not said. */
-static void end_filtered(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
-        struct record record = {.has = HAS(finish_reason), .finish_reason = {"content_filter", 14}};
-
-        post_redact_counts(w, &record);
-        post_cancel_inference(w, msg);
-        post_emit(w, msg, next, &record, RECORD_DONE, RING_LAST);
-        next->done = 1;
-}
-
-static void end_too_large(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
-        static const char why[] = "the answer is too large to be redacted";
-        struct record record = {.has = HAS(code) | HAS(message),
-                        .code = MR_E_too_large,
-                        .message = {why, sizeof(why) - 1}};
-
-        post_cancel_inference(w, msg);
-        post_emit(w, msg, next, &record, RECORD_ERROR, RING_LAST | RING_ERROR);
-        next->done = 1;
-}
-
-/* Unpacks what waits of the request at hand. */
-void post_redact_open(struct worker *w) {
-        struct post *post = w->stage;
-        uint32_t n = 0;
-        const uint8_t *bytes = slab_bytes_of(&post->slab, post->slot, &n);
-        int r = redaction_load(post->redaction, bytes, n);
-
-        if (r)
-                worker_fail(w, "post: what waits of an answer is broken", r);
-}
-
 void post_redact_extra(struct record *record) {
         if (record->has & HAS(extra) && memmem(record->extra.p, record->extra.n, "logprobs", 8))
                 record->has &= ~HAS(extra);
 }
 
-/* Keeps what waits now, and ends an answer that does not go on. False: it has ended. */
-static bool fed(struct worker *w, const struct ring_msg *msg, struct slab_version *next, int *e) {
+/* Ends an answer that does not go on. False: it has ended. */
+static bool fed(struct worker *w, const struct ring_msg *msg, struct slab_version *next, int e) {
         struct post *post = w->stage;
-        struct redaction *r = post->redaction;
 
-        if (*e == 0 && msg->type == RECORD_DELTA &&
-                        slab_edit_bytes(&post->slab, post->slot, r->packed, redaction_pack(r)))
-                *e = REDACTION_E_LARGE;
-        if (*e == REDACTION_E_LARGE) {
-                end_too_large(w, msg, next);
+        if (e == REDACTION_E_LARGE) {
+                post_fail(w, msg, next, MR_E_too_large, "the answer is too large to be redacted");
                 return false;
         }
-        post->budget -= r->n_out;
+        post->budget -= post->redaction->n_out;
         return true;
 }
 
@@ -81,11 +45,11 @@ bool post_redact_text(struct worker *w, const struct ring_msg *msg, struct slab_
 
         r->limit = post->budget < r->cap ? post->budget : r->cap;
         e = redaction_feed(r, choice_of(record), (uint8_t)kind, text.p, text.n, last);
-        if (!fed(w, msg, next, &e))
+        if (!fed(w, msg, next, e))
                 return false;
         post_emit_text(w, msg, next, record, r->out, r->n_out);
         if (e == REDACTION_E_BLOCKED)
-                end_filtered(w, msg, next);
+                post_end(w, msg, next, POST_FILTERED);
         return e == 0;
 }
 
@@ -147,7 +111,7 @@ bool post_redact_tool(struct worker *w, const struct ring_msg *msg, struct slab_
         r->limit = post->budget < r->cap ? post->budget : r->cap;
         e = redaction_feed_json(r, choice_of(record), call_of(map), arguments->via.str.ptr,
                         arguments->via.str.size, false);
-        if (!fed(w, msg, next, &e))
+        if (!fed(w, msg, next, e))
                 return false;
         pack_buf_init(&call, post->call, post->call_bytes);
         put_call(&call, map, (struct mr_view){r->out, r->n_out});
@@ -156,7 +120,7 @@ bool post_redact_tool(struct worker *w, const struct ring_msg *msg, struct slab_
                 record->has &= ~HAS(tool);
         if (e == REDACTION_E_BLOCKED) {
                 post_emit(w, msg, next, record, RECORD_DELTA, 0);
-                end_filtered(w, msg, next);
+                post_end(w, msg, next, POST_FILTERED);
         }
         return e == 0;
 }
@@ -173,7 +137,7 @@ static bool flush_call(struct worker *w, const struct ring_msg *msg, struct slab
 
         r->limit = post->budget < r->cap ? post->budget : r->cap;
         e = redaction_feed_json(r, stream->choice, index, NULL, 0, true);
-        if (!fed(w, msg, next, &e))
+        if (!fed(w, msg, next, e))
                 return false;
         if (r->n_out > 0) {
                 pack_buf_init(&call, post->call, post->call_bytes);
@@ -187,7 +151,7 @@ static bool flush_call(struct worker *w, const struct ring_msg *msg, struct slab
                 post_emit(w, msg, next, &rest, RECORD_DELTA, 0);
         }
         if (e == REDACTION_E_BLOCKED)
-                end_filtered(w, msg, next);
+                post_end(w, msg, next, POST_FILTERED);
         return e == 0;
 }
 

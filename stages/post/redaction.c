@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "stages/common/pack.h"
+#include "stages/post/packed.h"
 
 static_assert((int)REDACT_AS_TYPE == (int)SETTINGS_REDACT_REPLACE &&
                                 (int)REDACT_AS_MASK == (int)SETTINGS_REDACT_MASK &&
@@ -70,26 +71,10 @@ struct packed_stream {
         uint8_t kind, closed;
 };
 
-struct cursor {
-        const uint8_t *p;
-        uint32_t n;
-        bool broken;
-};
-
-static void take(struct cursor *from, void *to, uint32_t n) {
-        if (n > from->n) {
-                from->broken = true;
-                return;
-        }
-        memcpy(to, from->p, n);
-        from->p += n;
-        from->n -= n;
-}
-
-static void take_stream(struct cursor *from, struct redaction_stream *to) {
+static void take_stream(struct packed *from, struct redaction_stream *to) {
         struct packed_stream head = {0};
 
-        take(from, &head, sizeof(head));
+        packed_take(from, &head, sizeof(head));
         if (head.n_past > REDACT_PAST || head.n_held > REDACT_HELD) {
                 from->broken = true;
                 return;
@@ -101,26 +86,26 @@ static void take_stream(struct cursor *from, struct redaction_stream *to) {
         to->text.n_past = head.n_past;
         to->text.n_held = head.n_held;
         to->text.closed = head.closed;
-        take(from, to->text.bytes, (uint32_t)head.n_past + head.n_held);
+        packed_take(from, to->text.bytes, (uint32_t)head.n_past + head.n_held);
         if (head.kind & REDACTION_JSON)
-                take(from, &to->json, sizeof(to->json));
+                packed_take(from, &to->json, sizeof(to->json));
         from->broken |= to->json.n_escape > sizeof(to->json.escape) ||
                         to->json.n_number > sizeof(to->json.number);
 }
 
 int redaction_load(struct redaction *r, const uint8_t *bytes, uint32_t n) {
-        struct cursor from = {.p = bytes, .n = n};
+        struct packed from = {.p = bytes, .n = n};
         struct packed_head head = {0};
 
         r->n_streams = r->n_counts = r->numbers.n = 0;
         if (n == 0)
                 return 0;
-        take(&from, &head, sizeof(head));
+        packed_take(&from, &head, sizeof(head));
         if (head.n_streams > REDACTION_STREAMS || head.n_counts > REDACTION_COUNTS ||
                         head.n_numbers > REDACT_NUMBERS)
                 return -EPROTO;
-        take(&from, r->counts, head.n_counts * (uint32_t)sizeof(r->counts[0]));
-        take(&from, r->numbers.v, head.n_numbers * (uint32_t)sizeof(r->numbers.v[0]));
+        packed_take(&from, r->counts, head.n_counts * (uint32_t)sizeof(r->counts[0]));
+        packed_take(&from, r->numbers.v, head.n_numbers * (uint32_t)sizeof(r->numbers.v[0]));
         for (uint32_t i = 0; i < head.n_streams; i++)
                 take_stream(&from, &r->streams[i]);
         if (from.broken || from.n > 0)
@@ -131,17 +116,12 @@ int redaction_load(struct redaction *r, const uint8_t *bytes, uint32_t n) {
         return 0;
 }
 
-static uint8_t *give(uint8_t *to, const void *p, size_t n) {
-        memcpy(to, p, n);
-        return to + n;
-}
-
 uint32_t redaction_pack(struct redaction *r) {
         const struct packed_head head = {r->n_streams, r->n_counts, r->numbers.n};
-        uint8_t *to = give(r->packed, &head, sizeof(head));
+        uint8_t *to = packed_give(r->packed, &head, sizeof(head));
 
-        to = give(to, r->counts, r->n_counts * sizeof(r->counts[0]));
-        to = give(to, r->numbers.v, r->numbers.n * sizeof(r->numbers.v[0]));
+        to = packed_give(to, r->counts, r->n_counts * sizeof(r->counts[0]));
+        to = packed_give(to, r->numbers.v, r->numbers.n * sizeof(r->numbers.v[0]));
         for (uint32_t i = 0; i < r->n_streams; i++) {
                 const struct redaction_stream *stream = &r->streams[i];
                 const struct packed_stream packed = {.at = stream->text.at,
@@ -150,10 +130,10 @@ uint32_t redaction_pack(struct redaction *r) {
                                 .n_held = stream->text.n_held,
                                 .kind = stream->kind,
                                 .closed = stream->text.closed};
-                to = give(to, &packed, sizeof(packed));
-                to = give(to, stream->text.bytes, (size_t)packed.n_past + packed.n_held);
+                to = packed_give(to, &packed, sizeof(packed));
+                to = packed_give(to, stream->text.bytes, (size_t)packed.n_past + packed.n_held);
                 if (stream->kind & REDACTION_JSON)
-                        to = give(to, &stream->json, sizeof(stream->json));
+                        to = packed_give(to, &stream->json, sizeof(stream->json));
         }
         return (uint32_t)(to - r->packed);
 }

@@ -211,6 +211,7 @@ int body_scan(struct body_scanner *s, enum body_kind kind, const char *body, uin
         s->text = body;
         s->len = len;
         s->prev = s->depth = s->scratch.used = s->pending_len = 0;
+        s->stop_stays = false;
         s->level[0] = (struct level){0};
         s->found = ret;
         found_clear(ret);

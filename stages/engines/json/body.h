@@ -53,6 +53,9 @@ struct body_found {
         bool stream;
         bool usage_asked; /* stream_options.include_usage is true */
         uint32_t n;             /* 1 to BODY_N_MAX; 0: it does not say */
+        uint32_t n_answers;     /* of a chat or completion: so many choices, at least 1 */
+        struct body_span stop;  /* value of "stop", unless the answer may have such a string in it */
+        struct body_span format; /* value of "response_format" */
         struct body_span input; /* of everything but a chat: the prompt or the input */
         struct body_span sessions[SESSIONS_N];
 

@@ -39,6 +39,9 @@ enum key {
         KEY_STREAM_OPTIONS,
         KEY_MAX_TOKENS,
         KEY_N,
+        KEY_STOP,
+        KEY_STOP_STAYS, /* an answer may have a stop string in it when this is true */
+        KEY_FORMAT,
         KEY_PROMPT,
         KEY_INPUT,
         KEY_INSTRUCTIONS,
@@ -82,6 +85,7 @@ struct body_scanner {
         struct body_span content;
         uint32_t part_mark; /* length of `pending` where the part began */
         bool part_other;    /* the part says that it is no text */
+        bool stop_stays;
         uint32_t n_prompts; /* elements of the prompt's array */
         enum value prompts; /* what they are */
         uint32_t pending_len;

@@ -32,6 +32,8 @@ static const struct {
                 [KEY_STREAM_OPTIONS] = {"stream_options", IS(OBJECT) | IS(NULL), "an object"},
                 [KEY_MAX_TOKENS] = {"max_tokens", IS(NUMBER) | IS(NULL), "a number"},
                 [KEY_N] = {"n", IS(NUMBER) | IS(NULL), "a number"},
+                [KEY_STOP] = {"stop", IS(STRING) | IS(ARRAY) | IS(NULL), "a string or an array of strings"},
+                [KEY_FORMAT] = {"response_format", IS(OBJECT) | IS(NULL), "an object"},
                 [KEY_PROMPT] = {"prompt", IS(STRING) | IS(ARRAY), "a string or an array"},
                 [KEY_INPUT] = {"input", IS(STRING) | IS(ARRAY), "a string or an array"},
                 [KEY_INSTRUCTIONS] = {"instructions", IS(STRING) | IS(NULL), "a string"},
@@ -63,6 +65,10 @@ static const struct {
                 KEY(AT_BODY, "max_tokens", KEY_MAX_TOKENS, CHAT | COMPLETIONS),
                 KEY(AT_BODY, "max_completion_tokens", KEY_MAX_TOKENS, CHAT),
                 KEY(AT_BODY, "n", KEY_N, CHAT | COMPLETIONS),
+                KEY(AT_BODY, "stop", KEY_STOP, CHAT | COMPLETIONS),
+                KEY(AT_BODY, "echo", KEY_STOP_STAYS, COMPLETIONS),
+                KEY(AT_BODY, "include_stop_str_in_output", KEY_STOP_STAYS, CHAT | COMPLETIONS),
+                KEY(AT_BODY, "response_format", KEY_FORMAT, CHAT | COMPLETIONS),
                 KEY(AT_BODY, "prompt", KEY_PROMPT, COMPLETIONS),
                 KEY(AT_BODY, "input", KEY_INPUT, EMBEDDINGS | RESPONSES),
                 KEY(AT_BODY, "instructions", KEY_INSTRUCTIONS, RESPONSES),
@@ -301,6 +307,13 @@ static int member_value(
                 return mark_value(&found->marks.max_tokens, value, span, false);
         case KEY_N:
                 return n_value(s, value, span);
+        case KEY_STOP:
+                return mark_value(&found->stop, value, span, false);
+        case KEY_STOP_STAYS:
+                s->stop_stays |= yes;
+                return 1;
+        case KEY_FORMAT:
+                return mark_value(&found->format, value, span, false);
         case KEY_PROMPT:
         case KEY_INPUT:
                 return prompt_value(s, key, value, span);
@@ -457,8 +470,12 @@ int body_value(struct body_scanner *s, enum value value, struct body_span span) 
 /* ---- the end ---- */
 
 int body_end(struct body_scanner *s) {
-        const struct body_found *found = s->found;
+        struct body_found *found = s->found;
         uint32_t end = found->marks.object_end;
+
+        found->n_answers = (found->n ? found->n : 1) * (s->kind == BODY_COMPLETIONS ? s->n_prompts : 1);
+        if (s->stop_stays)
+                found->stop = (struct body_span){0};
 
         switch (s->kind) {
         case BODY_CHAT:
@@ -471,7 +488,7 @@ int body_end(struct body_scanner *s) {
         case BODY_COMPLETIONS:
                 if (found->input.len == 0)
                         return body_fail(s, end, "prompt", "missing");
-                if ((uint64_t)s->n_prompts * (found->n ? found->n : 1) > BODY_N_MAX)
+                if (found->n_answers > BODY_N_MAX)
                         return body_fail(s, found->input.off, "prompt",
                                         "with n more than %u answers", BODY_N_MAX);
                 return 1;

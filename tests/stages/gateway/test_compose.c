@@ -138,12 +138,45 @@ START_TEST(the_body_says_whether_it_is_a_stream_and_whose) {
                                       "\"model\":\"m\",\"stream_options\":{\"include_usage\":"
                                       "true}}"),
                         0);
-        ck_assert_uint_eq(made.options, OPTION_STREAM | OPTION_USAGE_ASKED);
+        ck_assert_uint_eq(made.options, OPTION_STREAM | OPTION_USAGE_ASKED | OPTION_CHOICES);
         expect_view(made.session, "a\xc3\xa9");
         expect_view(made.model, "m");
         ck_assert_int_eq(compose_body("{" MESSAGES ",\"stream\":false}"), 0);
         ck_assert_uint_eq(made.options, 0);
         ck_assert_uint_eq(made.session.n, 0);
+}
+END_TEST
+
+START_TEST(what_an_answer_cannot_be_held_to_is_refused) {
+        char body[COMPOSE_FORMAT_MAX + 200];
+
+        expect_bad("{" MESSAGES ",\"stop\":[1]}", "a string or an array of strings", "stop");
+        expect_bad("{" MESSAGES ",\"stop\":{}}", "a string or an array of strings", "stop");
+        expect_bad("{" MESSAGES ",\"response_format\":\"json\"}", "an object", "response_format");
+        snprintf(body, sizeof(body), "{" MESSAGES ",\"response_format\":{\"x\":\"%0*d\"}}", COMPOSE_FORMAT_MAX, 0);
+        expect_bad(body, "at most 32768 bytes", "response_format");
+        snprintf(body, sizeof(body), "{" MESSAGES ",\"stop\":[\"%0*d\"]}", 256, 0);
+        expect_bad(body, "16 strings", "stop");
+}
+END_TEST
+
+START_TEST(what_bounds_an_answer_is_found) {
+        ck_assert_int_eq(compose_body("{" MESSAGES ",\"stop\":[\"a\",\"b\"],\"max_completion_tokens\":7,\"n\":2,"
+                                      "\"response_format\":{\"type\":\"json_object\"}}"),
+                        0);
+        expect_view(made.stop, "[\"a\",\"b\"]");
+        expect_view(made.response_format, "{\"type\":\"json_object\"}");
+        ck_assert_uint_eq(made.max_tokens, 14);
+        ck_assert(made.options & OPTION_CHOICES);
+        ck_assert_int_eq(compose_body("{" MESSAGES ",\"stop\":null,\"response_format\":null,\"max_tokens\":1.5}"), 0);
+        ck_assert(made.stop.n == 0 && made.response_format.n == 0 && made.max_tokens == 0);
+        ck_assert_int_eq(compose_body("{" MESSAGES ",\"stop\":\"x\",\"include_stop_str_in_output\":true}"), 0);
+        ck_assert_uint_eq(made.stop.n, 0);
+        ck_assert_int_eq(compose_response("{\"input\":\"hi\",\"max_output_tokens\":9,\"text\":{\"format\":{\"type\":"
+                                          "\"json_object\"}}}"),
+                        0);
+        ck_assert_uint_eq(made.max_tokens, 9);
+        expect_view(made.response_format, "{\"type\":\"json_object\"}");
 }
 END_TEST
 
@@ -197,6 +230,8 @@ static Suite *suite(void) {
         suite_add_tcase(s, refusals);
         tcase_add_checked_fixture(behaviour, setup, teardown);
         tcase_add_test(behaviour, a_response_is_composed_as_a_chat);
+        tcase_add_test(behaviour, what_an_answer_cannot_be_held_to_is_refused);
+        tcase_add_test(behaviour, what_bounds_an_answer_is_found);
         tcase_add_test(behaviour, the_body_says_whether_it_is_a_stream_and_whose);
         tcase_add_test(behaviour, what_the_client_says_beside_the_body_wins);
         tcase_add_test(behaviour, in_a_frame_the_body_decides_neither);
