@@ -70,6 +70,9 @@
         C(upstream_error, "backend requests that failed")                                          \
         C(upstream_timeout, "backend requests that timed out")                                     \
         C(upstream_cancelled, "backend requests that we closed")                                   \
+        C(safety_found, "finds of post.safety's lists in prompts and answers")                     \
+        C(safety_refused, "requests that post.safety refused, and answers that it ended")          \
+        C(injections, "prompts and documents that set off a tripwire of post.safety")              \
         C(tokens_prompt, "prompt tokens, as the backend or the estimate counts them")              \
         C(tokens_completion, "completion tokens")                                                  \
         C(calibrations, "backends' counts of a prompt that corrected the estimate")                \

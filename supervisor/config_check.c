@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "shm/log.h"
-#include "stages/engines/index/documents.h"
 #include "stages/engines/format/words.h"
+#include "stages/engines/index/documents.h"
 #include "stages/engines/mustache/folder.h"
-#include "stages/engines/redact/redact.h"
+#include "stages/engines/redact/screen.h"
 #include "supervisor/address.h"
 #include "supervisor/config_tree.h"
 
@@ -434,6 +434,23 @@ static int check_redaction(const struct check *check) {
         return r == REDACT_E_RULES ? REFUSE(check, "post.redact", NULL, "%s", why.text) : r;
 }
 
+static int check_safety(const struct check *check) {
+        const struct screen_config config = {
+                .lists = check->s->post.safety.lists,
+                .actions = (const char *const *)check->s->post.safety.actions.v,
+                .n_actions = check->s->post.safety.actions.n,
+        };
+        struct screen *screen = NULL;
+        struct redact_why why = {""};
+        int r;
+
+        if (check->s->post.safety.mode != SETTINGS_SAFETY_OFF && !config.lists)
+                return REFUSE(check, "post.safety.mode", NULL, "found no `lists`, expected post.safety.lists as well");
+        r = screen_load(&config, &screen, &why);
+        screen_free(screen);
+        return r == REDACT_E_RULES ? REFUSE(check, "post.safety", NULL, "%s", why.text) : r;
+}
+
 static int check_format(const struct check *check) {
         const struct settings_strs *format = &check->s->post.format;
         struct words_why why = {.index = 0};
@@ -453,7 +470,6 @@ static int check_available(const struct check *check) {
                 "auth.keys_file", "sessions.history_turns",
                 "assemble.few_shot", "inference.cache.enabled",
                 "post.redact.input", "post.redact.restore",
-                "post.safety.mode",
                 "telemetry.otlp",
         };
         struct settings *plain;
@@ -484,7 +500,7 @@ int config_check_whole(const struct settings *s, const struct config_node *root,
                        struct config_error *err) {
         static int (*const steps[])(const struct check *) = {
                 check_workers, check_models, check_addresses, check_sums,
-                check_files,   check_redaction, check_format, check_packed,
+                check_files,   check_redaction, check_safety, check_format, check_packed,
         };
         const struct check check = {.s = s, .root = root, .err = err};
         int r;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/assemble/screening.h"
 #include "stages/assemble/templates.h"
 #include "stages/common/poison.h"
 #include "stages/common/stage.h"
@@ -26,6 +27,7 @@ struct assemble {
         struct prompt prompt;
         struct prompt_budget budget;
         struct templates templates;
+        struct screening *screening; /* NULL: nothing is looked for */
         msgpack_object fewer;         /* of a record's documents, where not all fit */
         uint64_t batch[TURN_RECORDS]; /* inputs taken, to be acked after the commit */
         uint32_t n_batch;
@@ -174,6 +176,22 @@ static void defaults_take(const struct prompt *prompt, struct record *record) {
                 record->has |= HAS(max_tokens);
 }
 
+/* False: the request has ended. */
+static bool screen(struct worker *w, const struct ring_msg *msg, struct record *record,
+                const struct arena_view *arena, bool again) {
+        struct assemble *as = w->stage;
+        int r = as->screening ? screening_run(as->screening, record, arena, &w->decoder,
+                                                again ? NULL : w->counters)
+                              : 0;
+
+        if (r == SCREENING_E_REFUSED)
+                output_error(w, msg, record, MR_E_content_filtered, "the prompt was refused by the content filter");
+        else if (r)
+                output_error(w, msg, record, r < 0 ? MR_E_overloaded : MR_E_internal,
+                                r < 0 ? "no memory to look at the prompt" : "the request's body is gone");
+        return r == 0;
+}
+
 /* With at most so many documents. False: they make the record too long, so it must be fewer. */
 static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_t *documents) {
         struct assemble *as = w->stage;
@@ -186,6 +204,8 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
         if (record.has & HAS(gateway) && record.gateway < GATEWAY_SLOTS_MAX &&
                         w->arenas[record.gateway].shm)
                 arena = &w->arenas[record.gateway];
+        if (!screen(w, msg, &record, arena, *documents != UINT32_MAX))
+                return true;
         documents_limit(as, &record, *documents);
         r = prompt_build(&as->prompt, &as->templates, &record, arena, &as->budget);
         if (r) {
@@ -305,6 +325,7 @@ static unsigned assemble_turn(struct worker *w) {
 
 static int assemble_init(struct worker *w) {
         struct assemble *as = calloc(1, sizeof(*as));
+        struct redact_why why = {""};
         int r;
 
         if (!as)
@@ -314,7 +335,13 @@ static int assemble_init(struct worker *w) {
                         .max_output_tokens = w->settings->assemble.max_output_tokens,
                         .document_tokens = w->settings->rag.max_tokens};
         r = templates_init(&as->templates, w->settings);
-        return r ? r : prompt_init(&as->prompt, w->all_counters);
+        if (r == 0)
+                r = prompt_init(&as->prompt, w->all_counters);
+        if (r == 0)
+                r = screening_new(w->settings, &as->screening, &why);
+        if (r == -EINVAL)
+                log_error("settings", "key=post.safety error=\"%s\"", why.text);
+        return r;
 }
 
 static int assemble_attach(struct worker *w) {
@@ -336,6 +363,7 @@ static bool assemble_drained(struct worker *w) {
 static void assemble_fini(struct worker *w) {
         struct assemble *as = w->stage;
 
+        screening_free(as->screening);
         prompt_close(&as->prompt);
         templates_close(&as->templates);
         free(as);

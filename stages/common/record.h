@@ -117,7 +117,7 @@ struct record {
         (HAS(gateway) | HAS(id) | HAS(tenant) | HAS(options) | HAS(model) | HAS(session) |         \
                         HAS(deadline_ns) | HAS(priority) | HAS(digest_hi) | HAS(digest_lo) |       \
                         HAS(rag_us) | HAS(assemble_us) | HAS(prompt_tokens) | HAS(stop) |          \
-                        HAS(response_format) | HAS(max_tokens))
+                        HAS(response_format) | HAS(max_tokens) | HAS(safety) | HAS(tripwire))
 
 struct record_decoder {
         msgpack_zone zone;

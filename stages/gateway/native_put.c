@@ -174,7 +174,20 @@ static void put_done(struct pack_buf *w, const struct record *r) {
                 put_name(w, "redactions");
                 msgpack_pack_object(&w->pk, *r->redactions);
         }
+        if (r->has & HAS(safety)) {
+                put_name(w, "safety");
+                msgpack_pack_object(&w->pk, *r->safety);
+        }
+        if (r->has & HAS(tripwire)) {
+                put_name(w, "tripwire");
+                msgpack_pack_double(&w->pk, (double)r->tripwire / 1000);
+        }
         put_extra(w, r);
+}
+
+static uint32_t done_members(const struct record *r) {
+        return 4 + ((r->has & HAS(extra)) != 0) + ((r->has & HAS(redactions)) != 0) +
+               ((r->has & HAS(safety)) != 0) + ((r->has & HAS(tripwire)) != 0);
 }
 
 /* What makes a delta something else than text of the first choice. */
@@ -214,8 +227,7 @@ void native_put_event(struct pack_buf *w, struct mr_view id, const struct log_ev
         if (head->type == RECORD_DELTA)
                 native_put_begin(w, "delta", id, 1 + delta_members(record));
         else if (head->type == RECORD_DONE)
-                native_put_begin(w, "done", id, 1 + 4 + ((record->has & HAS(extra)) != 0) +
-                                                          ((record->has & HAS(redactions)) != 0));
+                native_put_begin(w, "done", id, 1 + done_members(record));
         else
                 native_put_begin(w, "error", id, 1 + ERROR_MEMBERS);
         put_number(w, "seq", head->seq);

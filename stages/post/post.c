@@ -96,6 +96,15 @@ bool post_go_on(struct worker *w, const struct ring_msg *msg, struct slab_versio
                 struct record *record, enum hold_kind kind, struct mr_view text) {
         struct post *post = w->stage;
 
+        return post->safety && kind != HOLD_OTHER
+                               ? post_safety_text(w, msg, next, record, kind, text, false)
+                               : post_redacted(w, msg, next, record, kind, text);
+}
+
+bool post_redacted(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text) {
+        struct post *post = w->stage;
+
         if (post->redaction && kind != HOLD_OTHER)
                 return post_redact_text(w, msg, next, record, kind, text, false);
         post_emit_text(w, msg, next, record, text.p, text.n);
@@ -113,7 +122,7 @@ static void say(struct worker *w, const struct ring_msg *msg, struct slab_versio
                 post_redact_extra(record);
         if (formats)
                 goes_on = post_format_text(w, msg, next, record, text, false);
-        else if (same && !all && !(post->redaction && kind != HOLD_OTHER))
+        else if (same && !all && !((post->redaction || post->safety) && kind != HOLD_OTHER))
                 emit_same(w, msg, next);
         else
                 goes_on = post_go_on(w, msg, next, record, kind, text);
@@ -214,6 +223,7 @@ static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_ve
                 post_redact_extra(record);
                 post_redact_counts(w, record);
         }
+        post_safety_counts(w, record);
         post_finish_set(next, record);
         mark_cited(record, &state->citations);
         record->has |= HAS(post_us);
@@ -342,7 +352,7 @@ static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
         uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare;
         uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE + FORMAT_STREAMS +
-                     (post->redaction ? REDACTION_STREAMS : 0);
+                     (post->redaction || post->safety ? REDACTION_STREAMS : 0);
         int r;
 
         if (bytes > post->most)
@@ -454,7 +464,6 @@ static int init_redaction(struct worker *w, uint32_t text_bytes) {
                 log_error("settings", "key=post.redact error=\"%s\"", why.text);
         if (!post->redaction)
                 return r;
-        post->spare += (uint32_t)(w->settings->memory.ring_bytes / 8);
         post->call_bytes = text_bytes + CALL_BYTES;
         post->call = malloc(post->call_bytes);
         return post->call ? 0 : -ENOMEM;
@@ -477,11 +486,17 @@ static int post_init(struct worker *w) {
         post->most = ring_bytes - ring_bytes / 16;
         post->text = malloc(text_bytes);
         post->asked = malloc(post->asked_bytes);
-        post->packed = malloc(sizeof(uint32_t) + FORMAT_PACKED + sizeof(struct redaction));
+        post->packed = malloc(2 * sizeof(uint32_t) + FORMAT_PACKED + 2 * sizeof(struct redaction));
         if (!post->text || !post->asked || !post->packed)
                 return -ENOMEM;
         r = init_format(w, text_bytes);
-        return r ? r : init_redaction(w, text_bytes);
+        if (r == 0)
+                r = post_safety_init(w, text_bytes);
+        if (r == 0)
+                r = init_redaction(w, text_bytes);
+        if (post->safety || post->redaction)
+                post->spare += (uint32_t)(ring_bytes / 8);
+        return r;
 }
 
 /* What inference was told last may have got lost with the last incarnation. */
@@ -528,6 +543,7 @@ static void post_fini(struct worker *w) {
 
         slab_close(&post->slab);
         format_free(post->format);
+        post_safety_fini(post);
         redaction_free(post->redaction);
         record_decoder_close(&post->decoder);
         free(post->asked);

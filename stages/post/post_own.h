@@ -10,6 +10,7 @@
 #include <assert.h>
 
 #include "stages/common/stage.h"
+#include "stages/engines/redact/screen.h"
 #include "stages/engines/tokens/tokens.h"
 #include "stages/post/citations.h"
 #include "stages/post/format.h"
@@ -20,6 +21,7 @@
 #define POST_PIECE 65536u /* a delta that grew is cut into pieces of this size */
 #define CALL_BYTES 65536u /* what a tool call has beside its arguments */
 #define COUNTS_BYTES (REDACTION_COUNTS * (REDACT_NAME_MAX + 8u))
+#define SCREEN_COUNTS_BYTES (REDACT_ENTITIES_MAX * (REDACT_NAME_MAX + 8u)) /* a prompt's */
 
 /* How an answer ends that is not to be as long as who makes it would have it. */
 enum post_finish { POST_GOES_ON, POST_STOPPED, POST_AT_LENGTH, POST_FILTERED };
@@ -63,6 +65,9 @@ struct post {
         struct format *format;
         struct redaction *redaction; /* NULL: nothing is redacted */
         struct record_decoder decoder; /* of payloads: beside the record at hand */
+        struct screen *screen;       /* NULL: there are no lists */
+        struct redaction *safety;    /* likewise: what waits of texts that are looked at */
+        uint8_t found[COUNTS_BYTES + SCREEN_COUNTS_BYTES];
         uint8_t *packed;             /* what waits of the request at hand */
         uint8_t *asked;              /* of a head: what post needs of it later */
         uint32_t asked_bytes;
@@ -86,8 +91,13 @@ void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_ve
 /* The record of a delta of this stream, without its text. */
 struct record post_delta_of(uint16_t choice, uint8_t kind);
 void post_cancel_inference(struct worker *w, const struct ring_msg *msg);
-/* A text behind its formatting: redacted where that is configured, and out. False: the answer has ended. */
+/* A text behind its formatting: past the lists, redacted where that is configured, and out. False: the answer has
+ * ended. */
 bool post_go_on(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text);
+
+/* Behind the lists. */
+bool post_redacted(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record, enum hold_kind kind, struct mr_view text);
 
 /* ---- post_state.c: a request at hand, and its end ---- */
@@ -123,6 +133,19 @@ bool post_bound(struct post_bounds *bounds, struct mr_view *text);
 bool post_format_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record, struct mr_view text, bool last);
 bool post_format_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+
+/* ---- post_safety.c ---- */
+
+int post_safety_init(struct worker *w, uint32_t text_bytes); /* 0, -ENOMEM, -EINVAL */
+void post_safety_fini(struct post *post);
+/* A text past the lists, and on. False: the answer has ended. */
+bool post_safety_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record, enum hold_kind kind, struct mr_view text, bool last);
+bool post_safety_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+/* Counts what was found in the answer. */
+void post_safety_tell(struct worker *w);
+/* The same, and says what was found in prompt and answer. */
+void post_safety_counts(struct worker *w, struct record *record);
 
 /* ---- post_redact.c, where something is redacted ---- */
 

@@ -20,7 +20,7 @@ uint32_t post_asked(struct worker *w, const struct ring_msg *msg) {
         if (record_decode(&w->decoder, msg->data, msg->len, &record))
                 worker_fail(w, "post: inference wrote a broken record", -EPROTO);
         record.n_unknown = 0;
-        record.has &= HAS(stop) | HAS(response_format);
+        record.has &= HAS(stop) | HAS(response_format) | HAS(safety) | HAS(tripwire);
         if (record.has == 0)
                 return 0;
         if (record_encode(&record, post->asked, post->asked_bytes, &len))
@@ -62,7 +62,7 @@ void post_begin_anew(struct worker *w, struct slab_version *next) {
         (void)slab_edit_bytes(&post->slab, post->slot, NULL, 0); /* takes no room: cannot fail */
 }
 
-/* ---- what waits: how many bytes of the form's, those, then redaction's ---- */
+/* ---- what waits: how many bytes of the form's, and of safety's, those, then redaction's ---- */
 
 static void open_format(struct worker *w, const struct slab_version *next, const uint8_t *bytes,
                 uint32_t n) {
@@ -86,38 +86,49 @@ static void open_format(struct worker *w, const struct slab_version *next, const
 
 void post_open(struct worker *w, struct slab_version *next) {
         struct post *post = w->stage;
-        uint32_t n = 0, n_format = 0;
+        uint32_t parts[2] = {0, 0}, n = 0;
         const uint8_t *bytes = slab_bytes_of(&post->slab, post->slot, &n);
 
-        if (n >= sizeof(n_format)) {
-                memcpy(&n_format, bytes, sizeof(n_format));
-                bytes += sizeof(n_format);
-                n -= (uint32_t)sizeof(n_format);
+        if (n >= sizeof(parts)) {
+                memcpy(parts, bytes, sizeof(parts));
+                bytes += sizeof(parts);
+                n -= (uint32_t)sizeof(parts);
         }
-        if (n_format > n)
+        if ((uint64_t)parts[0] + parts[1] > n)
                 worker_fail(w, "post: what waits of an answer is broken", -EPROTO);
         if (post_state_of(next)->bounds.what)
-                open_format(w, next, bytes, n_format);
-        if (post->redaction && redaction_load(post->redaction, bytes + n_format, n - n_format))
+                open_format(w, next, bytes, parts[0]);
+        bytes += parts[0];
+        if (post->safety && redaction_load(post->safety, bytes, parts[1]))
                 worker_fail(w, "post: what waits of an answer is broken", -EPROTO);
+        bytes += parts[1];
+        if (post->redaction && redaction_load(post->redaction, bytes, n - parts[0] - parts[1]))
+                worker_fail(w, "post: what waits of an answer is broken", -EPROTO);
+}
+
+static uint32_t keep_texts(struct redaction *r, uint8_t *to) {
+        uint32_t n = redaction_pack(r);
+
+        memcpy(to, r->packed, n);
+        return n;
 }
 
 void post_keep(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
         struct post *post = w->stage;
         bool formats = post_state_of(next)->bounds.what != 0;
-        uint32_t n_format = 0, n = sizeof(n_format), n_redaction;
+        uint32_t parts[2] = {0, 0}, n = sizeof(parts);
 
-        if (next->done || msg->type != RECORD_DELTA || (!formats && !post->redaction))
+        if (next->done || msg->type != RECORD_DELTA || (!formats && !post->safety && !post->redaction))
                 return;
         if (formats)
-                n_format = format_pack(post->format, post->packed + n);
-        memcpy(post->packed, &n_format, sizeof(n_format));
-        n += n_format;
-        if (post->redaction) {
-                n_redaction = redaction_pack(post->redaction);
-                memcpy(post->packed + n, post->redaction->packed, n_redaction);
-                n += n_redaction;
-        }
+                parts[0] = format_pack(post->format, post->packed + n);
+        n += parts[0];
+        if (post->safety)
+                parts[1] = keep_texts(post->safety, post->packed + n);
+        n += parts[1];
+        if (post->redaction)
+                n += keep_texts(post->redaction, post->packed + n);
+        memcpy(post->packed, parts, sizeof(parts));
         if (slab_edit_bytes(&post->slab, post->slot, post->packed, n))
                 post_fail(w, msg, next, MR_E_too_large, "the answer is too large to be held back");
 }
@@ -139,6 +150,8 @@ bool post_flush(struct worker *w, const struct ring_msg *msg, struct slab_versio
         }
         if (goes_on && state->bounds.what)
                 goes_on = post_format_flush(w, msg, next);
+        if (goes_on && post->safety)
+                goes_on = post_safety_flush(w, msg, next);
         return goes_on && (!post->redaction || post_redact_flush(w, msg, next));
 }
 

@@ -37,6 +37,7 @@ int redaction_new(const struct settings *settings, uint32_t cap, struct redactio
         r = calloc(1, sizeof(*r));
         if (!r)
                 return -ENOMEM;
+        r->owns = true;
         r->cap = cap;
         r->out = malloc(cap);
         r->packed = malloc(sizeof(*r));
@@ -49,10 +50,29 @@ int redaction_new(const struct settings *settings, uint32_t cap, struct redactio
         return 0;
 }
 
+int redaction_over(struct redact *engine, uint32_t cap, struct redaction **ret) {
+        struct redaction *r = calloc(1, sizeof(*r));
+
+        if (!r)
+                return -ENOMEM;
+        r->engine = engine;
+        r->silent = true;
+        r->cap = cap;
+        r->out = malloc(cap);
+        r->packed = malloc(sizeof(*r));
+        if (!r->out || !r->packed) {
+                redaction_free(r);
+                return -ENOMEM;
+        }
+        *ret = r;
+        return 0;
+}
+
 struct redaction *redaction_free(struct redaction *r) {
         if (!r)
                 return NULL;
-        redact_free(r->engine);
+        if (r->owns)
+                redact_free(r->engine);
         free(r->out);
         free(r->packed);
         free(r);
@@ -175,6 +195,8 @@ static void count(struct redaction *r, uint32_t entity) {
 
 void redaction_note(struct redaction *r, const struct redact_piece *piece) {
         r->blocked |= piece->blocked;
+        if (piece->blocked)
+                r->blocked_by = piece->entity;
         if (piece->entity != REDACT_PLAIN)
                 count(r, piece->entity);
 }
@@ -183,6 +205,8 @@ static void put(void *ctx, const struct redact_piece *piece) {
         struct redaction *r = ctx;
 
         redaction_note(r, piece);
+        if (r->silent && piece->blocked)
+                return;
         if (r->full || piece->n > r->limit - r->n_out) {
                 r->full = true;
                 return;

@@ -44,9 +44,12 @@ struct redaction_stream {
 
 struct redaction {
         struct redact *engine;
+        bool owns; /* the engine */
         char *out;                  /* what goes on of what was fed last */
         uint32_t n_out, cap, limit; /* limit <= cap: of the input at hand */
         bool full, blocked;
+        bool silent;         /* of what blocks nothing is put out, not even what stands for it */
+        uint32_t blocked_by; /* the entity */
         uint8_t *packed; /* room for any request */
 
         /* The request at hand. */
@@ -61,6 +64,8 @@ struct redaction {
 /* *ret NULL: nothing is to be redacted. */
 int redaction_new(const struct settings *settings, uint32_t cap, struct redaction **ret,
                 struct redact_why *why);
+/* One whose rules are somebody else's, who frees them: what blocks is silent. */
+int redaction_over(struct redact *engine, uint32_t cap, struct redaction **ret);
 struct redaction *redaction_free(struct redaction *r);
 
 /* The request that these bytes are of, 0 bytes: a new one. -EPROTO: nothing that was packed here. */

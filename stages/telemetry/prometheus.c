@@ -220,6 +220,12 @@ static const struct family families[] = {
                 {"millrace_redactions", TYPE_COUNTER, SHAPE_REDACTIONS, ROLE_POST, 0,
                                 .help = "Finds in answers that were replaced, by entity; own: those "
                                         "of the operator's rules."},
+                {"millrace_safety_finds", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_safety_found,
+                                .help = "Finds of post.safety's lists in prompts and answers."},
+                {"millrace_safety_refusals", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_safety_refused,
+                                .help = "Requests that post.safety refused, and answers that it ended."},
+                {"millrace_injections", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_injections,
+                                .help = "Prompts and documents that set off a tripwire of post.safety."},
                 {"millrace_upstream_requests", TYPE_COUNTER, SHAPE_CASES, ROLE_INFERENCE, 0,
                                 SAMPLES(upstreams),
                                 .help = "Requests to backends, by how they ended."},

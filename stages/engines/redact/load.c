@@ -1,4 +1,4 @@
-#include "stages/engines/redact/redact.h"
+#include "stages/engines/redact/rules.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -56,30 +56,38 @@ static int read_choices(const struct redact_config *config, struct loading *load
         return 0;
 }
 
-static int read_rules(const char *path, struct loading *loading, struct redact_options *options,
-                struct redact_why *why) {
-        FILE *file;
+int rules_text_read(const char *path, char **ret, size_t *ret_n, struct redact_why *why) {
+        char *rules = malloc(RULES_FILE_MAX + 1);
+        FILE *file = rules ? fopen(path, "re") : NULL;
+        size_t n = 0;
 
-        if (!path)
-                return 0;
-        loading->rules = malloc(RULES_FILE_MAX + 1);
-        if (!loading->rules)
+        if (!rules)
                 return -ENOMEM;
-        file = fopen(path, "re");
         if (file)
-                options->n_rules = fread(loading->rules, 1, RULES_FILE_MAX + 1, file);
-        if (!file || ferror(file) || options->n_rules > RULES_FILE_MAX) {
+                n = fread(rules, 1, RULES_FILE_MAX + 1, file);
+        if (!file || ferror(file) || n > RULES_FILE_MAX) {
                 snprintf(why->text, sizeof(why->text), "%.160s: %s", path,
-                                options->n_rules > RULES_FILE_MAX ? "longer than 1 MiB"
-                                                                  : strerror(errno));
+                                n > RULES_FILE_MAX ? "longer than 1 MiB" : strerror(errno));
                 if (file)
                         fclose(file);
+                free(rules);
                 return REDACT_E_RULES;
         }
         fclose(file);
-        options->rules = loading->rules;
-        options->rules_name = path;
+        *ret = rules;
+        *ret_n = n;
         return 0;
+}
+
+static int read_rules(const char *path, struct loading *loading, struct redact_options *options,
+                struct redact_why *why) {
+        int r = path ? rules_text_read(path, &loading->rules, &options->n_rules, why) : 0;
+
+        if (path && r == 0) {
+                options->rules = loading->rules;
+                options->rules_name = path;
+        }
+        return r;
 }
 
 static bool hashes(const struct redact_options *options) {

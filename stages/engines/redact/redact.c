@@ -63,6 +63,9 @@ static uint32_t put_instead(const struct redact *r, const struct redact_sink *si
                 return 0;
         case REDACT_AS_MASK:
                 return put_mask(p, n, to);
+        case REDACT_AS_IS:
+                memcpy(to, p, n);
+                return n;
         case REDACT_AS_HASH:
                 return (uint32_t)put_hash(r, row->name, p, n, to, REDACT_HELD);
         case REDACT_AS_TYPE:
@@ -126,6 +129,23 @@ static void close_stream(const struct redact *r, struct redact_stream *stream,
         stream->closed = 1;
 }
 
+static void advance(struct redact_stream *stream, uint32_t limit, uint32_t n);
+
+/* What cannot be decided, of an entity that is only counted. */
+static void count_all(struct redact_stream *stream, const struct redact_sink *sink, uint32_t from, uint32_t to,
+                uint32_t entity) {
+        const char *p = stream->bytes + from;
+
+        sink->put(sink->ctx, &(struct redact_piece){.entity = entity,
+                                             .text = p,
+                                             .n = to - from,
+                                             .found = p,
+                                             .start = stream->at + from - stream->n_past,
+                                             .end = stream->at + to - stream->n_past,
+                                             .score = 1.0});
+        advance(stream, to, to);
+}
+
 /* Everything before `limit` has gone on; the last of it stays to be looked back at. */
 static void advance(struct redact_stream *stream, uint32_t limit, uint32_t n) {
         uint32_t drop = limit > REDACT_PAST ? limit - REDACT_PAST : 0;
@@ -165,6 +185,11 @@ static void settle(struct redact *r, struct redact_stream *stream, bool last,
         if (limit < from)
                 limit = from;
         put_plain(stream, sink, from, limit);
+        if ((find.broken || n - limit == REDACT_HELD) && find.entity != REDACT_PLAIN &&
+                        r->entities[find.entity].action == REDACT_AS_IS) {
+                count_all(stream, sink, limit, n, find.entity);
+                return;
+        }
         if (find.broken) {
                 close_stream(r, stream, sink, limit, n, find.entity);
                 return;

@@ -44,7 +44,8 @@ enum redact_action {
         REDACT_AS_MASK,
         REDACT_AS_HASH,
         REDACT_AS_NOTHING,
-        REDACT_BLOCKS
+        REDACT_BLOCKS,
+        REDACT_AS_IS /* it is only counted; what cannot be settled goes on too (screen.h) */
 };
 
 /* Likewise for one entity only. */

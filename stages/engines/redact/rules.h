@@ -76,6 +76,11 @@ uint32_t redact_character(const char *text, uint32_t at);
 /* How many bytes a character has that begins with this one. */
 uint32_t redact_character_bytes(char lead);
 
+/* ---- load.c ---- */
+
+/* The bytes of a file of rules, to be freed. 0, -ENOMEM, REDACT_E_RULES. */
+int rules_text_read(const char *path, char **ret, size_t *ret_n, struct redact_why *why);
+
 /* ---- rules_file.c ---- */
 
 /* Reads the operator's rules into r. 0, -ENOMEM, REDACT_E_RULES. */
