@@ -25,6 +25,9 @@ const double EXPANSION_WEIGHT = 0.3; /* of the best word that expansion adds */
 const Xapian::doccount EXPANSION_DOCUMENTS = 10;
 const Xapian::termcount EXPANSION_TERMS = 20;
 const Xapian::doccount CHUNKS_MERGED = 3; /* of one document, at most */
+/* Looking at the clock costs a match an eighth of its time; one of so many postings at most takes tens
+ * of milliseconds, and the clock is looked at behind it. */
+const uint64_t POSTINGS_UNWATCHED = 1500000;
 
 /* Matches everything and throws once the deadline has passed. Xapian's own time limit only ends its
  * counting of further matches, not the match. */
@@ -275,6 +278,12 @@ void take_hits(const Xapian::MSet &found, const struct index_query &query,
                         merge(result, &result->hits[at[document_term(other.key)]], other);
 }
 
+bool is_long(const struct index_reader &reader, const struct index_query &query, const terms &words,
+                const terms &earlier) {
+        const uint64_t n = words.size() + earlier.size() + (query.expand ? EXPANSION_TERMS : 0);
+        return n * reader.db.get_doccount() > POSTINGS_UNWATCHED;
+}
+
 void ask(struct index_reader *reader, const struct index_query &query,
                 struct index_result *result) {
         check_deadline(query.deadline_ns);
@@ -292,11 +301,13 @@ void ask(struct index_reader *reader, const struct index_query &query,
                                 Xapian::Query(Xapian::Query::OP_SCALE_WEIGHT, any_of(earlier),
                                                 EARLIER_WEIGHT));
         deadline_source deadline(query.deadline_ns);
+        const bool watched =
+                        query.deadline_ns != 0 && is_long(*reader, query, result->words, earlier);
         const auto whole = [&](Xapian::Query part) {
                 part = within(*reader, part, query.scope);
-                return query.deadline_ns == 0 ? part
-                                              : Xapian::Query(Xapian::Query::OP_FILTER, part,
-                                                                Xapian::Query(&deadline));
+                return !watched ? part
+                                : Xapian::Query(Xapian::Query::OP_FILTER, part,
+                                                  Xapian::Query(&deadline));
         };
 
         Xapian::Enquire enquire(reader->db);
@@ -312,6 +323,7 @@ void ask(struct index_reader *reader, const struct index_query &query,
         if (reader->collapse)
                 enquire.set_collapse_key(SLOT_DOCUMENT, chunks);
         const Xapian::MSet found = enquire.get_mset(0, query.k * chunks);
+        check_deadline(query.deadline_ns);
         take_hits(found, query, result);
         for (weighed_term &t : result->words)
                 t.weight = found.size() > 0 ? found.get_termweight(t.term) : 0;
