@@ -14,6 +14,10 @@ static _Atomic bool stop;
 static _Atomic uint64_t counts[PASS_COUNTS];
 static char docs[128], ix[128];
 
+static uint64_t counted(enum pass_count which) {
+        return atomic_load_explicit(&counts[which], memory_order_relaxed);
+}
+
 static void pass_begin(void) {
         pass = (struct pass){.index = {.path = ix},
                         .roots = &root,
@@ -80,14 +84,14 @@ static void move(const char *from, const char *to) {
 
 /* Runs a pass: what it counts. Nothing is to go wrong with the index. */
 static void run(uint64_t added, uint64_t replaced, uint64_t removed) {
-        const uint64_t before[] = {counts[PASS_ADDED], counts[PASS_REPLACED], counts[PASS_REMOVED]};
+        const uint64_t before[] = {counted(PASS_ADDED), counted(PASS_REPLACED), counted(PASS_REMOVED)};
 
         pass_run(&pass, &report);
         ck_assert_str_eq(pass.failure, "");
         ck_assert(!report.renew);
-        ck_assert_uint_eq(counts[PASS_ADDED] - before[0], added);
-        ck_assert_uint_eq(counts[PASS_REPLACED] - before[1], replaced);
-        ck_assert_uint_eq(counts[PASS_REMOVED] - before[2], removed);
+        ck_assert_uint_eq(counted(PASS_ADDED) - before[0], added);
+        ck_assert_uint_eq(counted(PASS_REPLACED) - before[1], replaced);
+        ck_assert_uint_eq(counted(PASS_REMOVED) - before[2], removed);
 }
 
 static size_t n_found(const char *text) {
@@ -113,7 +117,7 @@ START_TEST(what_cannot_go_in_is_one_line_for_each_file_and_the_rest_goes_in) {
         make(".hidden.md", "alpha");
         ck_assert_int_eq(symlink(in_docs("rows.jsonl"), in_docs("link.jsonl")), 0);
         run(1, 0, 0);
-        ck_assert_uint_eq(counts[PASS_REFUSED], 3);
+        ck_assert_uint_eq(counted(PASS_REFUSED), 3);
         ck_assert_uint_eq(report.n_lines, 2);
         ck_assert_ptr_nonnull(strstr(report.lines[0].text, "bad.md"));
         ck_assert_ptr_nonnull(strstr(report.lines[1].text, "row=2"));
@@ -157,7 +161,7 @@ START_TEST(files_come_change_and_go) {
         move("d.tmp", "c.txt"); /* as editors save */
         run(0, 1, 0);
         ck_assert_uint_eq(n_found("delta"), 1);
-        ck_assert_uint_eq(counts[PASS_SCANS], 1);
+        ck_assert_uint_eq(counted(PASS_SCANS), 1);
 }
 END_TEST
 
@@ -202,7 +206,7 @@ START_TEST(folders_that_come_move_and_go_take_their_documents_along) {
         run(0, 0, 0);
         ck_assert_int_eq(rename(in_folder("out"), in_docs("two")), 0);
         run(4, 0, 0);
-        ck_assert_uint_eq(counts[PASS_SCANS], 1);
+        ck_assert_uint_eq(counted(PASS_SCANS), 1);
 }
 END_TEST
 
@@ -329,10 +333,10 @@ START_TEST(who_is_told_to_stop_does_not_wait_for_another_writer) {
 
         make("a.md", "alpha");
         ck_assert_int_eq(index_writer_open(ix, NULL, NULL, &writer), 0);
-        stop = true;
+        atomic_store_explicit(&stop, true, memory_order_relaxed);
         pass_run(&pass, &report);
         ck_assert_str_eq(pass.failure, "");
-        stop = false;
+        atomic_store_explicit(&stop, false, memory_order_relaxed);
         index_writer_free(writer);
         run(1, 0, 0);
 }
