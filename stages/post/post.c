@@ -347,16 +347,28 @@ static void batch_commit(struct worker *w) {
         post->n_batch = 0;
 }
 
+static bool is_formatted(const struct post *post, const struct ring_msg *msg) {
+        uint32_t slot = slab_find(&post->slab, msg->req_id);
+
+        return slot != SLAB_NONE &&
+               ((const struct post_state *)slab_peek(&post->slab, slot)->state)->bounds.what != 0;
+}
+
 /* Room for everything that this input can make? Outputs grow by at most HOLD_GROWTH. */
 static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
-        uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare;
-        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE + FORMAT_STREAMS +
+        uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare, most;
+        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE +
                      (post->redaction || post->safety ? REDACTION_STREAMS : 0);
         int r;
 
-        if (bytes > post->most)
-                bytes = post->most;
+        if (is_formatted(post, msg)) {
+                bytes += FORMAT_STREAMS * FORMAT_HELD;
+                n += FORMAT_STREAMS;
+        }
+        most = post->tx->map.geo.bytes - (uint64_t)RING_ALIGN_BYTES * n; /* an empty ring takes all of it */
+        if (bytes > most)
+                bytes = most;
         r = ring_tx_room(post->tx, n, bytes);
         if (r == RING_E_BATCH) {
                 batch_commit(w);
@@ -482,8 +494,6 @@ static int post_init(struct worker *w) {
         if (r)
                 return r;
         post->asked_bytes = (uint32_t)(ring_bytes / 4);
-        post->spare = FORMAT_STREAMS * FORMAT_HELD;
-        post->most = ring_bytes - ring_bytes / 16;
         post->text = malloc(text_bytes);
         post->asked = malloc(post->asked_bytes);
         post->packed = malloc(2 * sizeof(uint32_t) + FORMAT_PACKED + 2 * sizeof(struct redaction));
@@ -495,7 +505,7 @@ static int post_init(struct worker *w) {
         if (r == 0)
                 r = init_redaction(w, text_bytes);
         if (post->safety || post->redaction)
-                post->spare += (uint32_t)(ring_bytes / 8);
+                post->spare = (uint32_t)(ring_bytes / 8);
         return r;
 }
 

@@ -18,6 +18,7 @@
 #include "stages/post/redaction.h"
 
 #define POST_OUTPUTS (HOLD_STREAMS + 1u)
+#define RING_ALIGN_BYTES 64u /* what each record of a ring may take beside its own bytes */
 #define POST_PIECE 65536u /* a delta that grew is cut into pieces of this size */
 #define CALL_BYTES 65536u /* what a tool call has beside its arguments */
 #define COUNTS_BYTES (REDACTION_COUNTS * (REDACT_NAME_MAX + 8u))
@@ -71,8 +72,7 @@ struct post {
         uint8_t *packed;             /* what waits of the request at hand */
         uint8_t *asked;              /* of a head: what post needs of it later */
         uint32_t asked_bytes;
-        uint32_t spare;  /* room in the output ring for what has waited and what redaction adds to an input */
-        uint64_t most;   /* of such room that is ever asked for */
+        uint32_t spare;  /* room in the output ring for what redaction adds to an input, and lists held back */
         uint32_t budget; /* of text, left for the input at hand */
         uint32_t slot;   /* of the input at hand */
         uint8_t counts[COUNTS_BYTES];
