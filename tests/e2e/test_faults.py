@@ -121,7 +121,6 @@ def walk(daemon, world, stage, deaths, **settings):
     world["backend"].runs.clear()
     requests = wait_for("nothing in flight", lambda: (r := d.status()["requests"])["in_flight"] == 0 and r)
     assert (requests["completed"], requests["failed"]) == (ledger.ended["done"], ledger.ended["worker_restarted"])
-    assert d.place(stage)["restarts"] == expected
 
 
 if os.environ.get("MILLRACE_FAULT_WALK") == "all":
