@@ -30,6 +30,7 @@ int cmd_restart(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
+int cmd_sessions(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_redact(int argc, char **argv);
 int cmd_config(int argc, char **argv);

@@ -1,15 +1,12 @@
 /*
  * dlq -- `millrace dlq`: requests that were given up, and what becomes of them.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/dlq_cmd.h"
-#include "stages/common/state_path.h"
-#include "supervisor/config.h"
+#include "cli/plain.h"
 
 static const char usage[] =
                 "usage: millrace dlq [-s SOCKET] [-c FILE | --database FILE] [--json] VERB ...\n"
@@ -221,31 +218,6 @@ static int check(const struct verb *verb, const struct dlq_options *options) {
         return CLI_USAGE;
 }
 
-/* Where a daemon with this configuration has its database. */
-static int find_database(const char *config, char path[static PATH_MAX]) {
-        __attribute__((cleanup(settings_freep))) struct settings *s = NULL;
-        struct config_error err;
-        int r = config_load(config, NULL, 0, &s, &err);
-
-        if (r) {
-                cli_error("dlq", "%s", r == CONFIG_E_INVALID ? err.line : strerror(-r));
-                return r == CONFIG_E_INVALID ? CLI_USAGE : CLI_FAILED;
-        }
-        if (strcmp(s->stream.database, "none") == 0) {
-                cli_error("dlq", "stream.database: none: dead letters are only counted");
-                return CLI_FAILED;
-        }
-        if (strcmp(s->stream.database, "auto") == 0)
-                r = state_default_path(s->instance, ".db", path, PATH_MAX);
-        else
-                r = snprintf(path, PATH_MAX, "%s", s->stream.database) < PATH_MAX ? 0
-                                                                                 : -ENAMETOOLONG;
-        if (r == 0)
-                return CLI_DONE;
-        cli_error("dlq", "there is no folder for a database: use --database FILE");
-        return CLI_USAGE;
-}
-
 /* A file that is not there has no letters; but one that was named should be. */
 static int without(const struct verb *verb, const struct dlq_options *options, bool named) {
         if (named) {
@@ -295,7 +267,7 @@ int cmd_dlq(int argc, char **argv) {
         r = check(verb, &options);
         named = options.database != NULL;
         if (r == CLI_DONE && !named)
-                r = find_database(config, path);
+                r = plain_database("dlq", config, "dead letters are only counted", path);
         if (r != CLI_DONE)
                 return r;
         if (!named)

@@ -2,13 +2,11 @@
  * dlq_letter -- one dead letter as people and programs read it.
  */
 #include <string.h>
-#include <time.h>
 
 #include <msgpack.h>
 
 #include "cli/dlq_cmd.h"
-
-#define WHEN_BYTES 32
+#include "cli/plain.h"
 
 int dlq_letter_init(struct dlq_letter *l) {
         *l = (struct dlq_letter){.letter = NULL};
@@ -40,39 +38,19 @@ const char *dlq_letter_priority(const struct dlq_letter *l) {
                                                                        : "default";
 }
 
-static void when(const struct letter *letter, char to[static WHEN_BYTES]) {
-        time_t s = letter->died_ms / 1000;
-        struct tm tm;
-
-        if (!gmtime_r(&s, &tm) || strftime(to, WHEN_BYTES, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-                snprintf(to, WHEN_BYTES, "%lld", (long long)letter->died_ms);
-}
-
 /* ---- for people ------------------------------------------------------------------------------ */
-
-/* Control characters could drive a terminal. */
-static void print_plain(const char *p, uint32_t n) {
-        for (uint32_t i = 0; i < n; i++)
-                putchar((uint8_t)p[i] < ' ' || p[i] == 0x7f ? ' ' : p[i]);
-}
-
-static void print_column(const char *p, uint32_t n, int width) {
-        print_plain(n ? p : "-", n ? n : 1);
-        printf("%*s", width > (int)n ? width - (int)(n ? n : 1) : 0, "");
-        putchar(' ');
-}
 
 static void line_plain(const struct dlq_letter *l) {
         const struct letter *letter = l->letter;
-        char time[WHEN_BYTES];
+        char time[PLAIN_WHEN_BYTES];
 
-        when(letter, time);
-        print_column(letter->id.p, letter->id.n, 36);
+        plain_when(letter->died_ms, time);
+        plain_column(letter->id.p, letter->id.n, 36);
         printf("%s ", time);
-        print_column(letter->stage.p, letter->stage.n, 9);
+        plain_column(letter->stage.p, letter->stage.n, 9);
         printf("signal %-2u ", letter->signal);
-        print_column(l->record.model.p, l->record.model.n, 16);
-        print_column(l->record.session.p, l->record.session.n, 16);
+        plain_column(l->record.model.p, l->record.model.n, 16);
+        plain_column(l->record.session.p, l->record.session.n, 16);
         printf("%u\n", l->body_len);
 }
 
@@ -80,7 +58,7 @@ static void field(const char *name, struct mr_view text) {
         if (!text.n)
                 return;
         printf("%-10s", name);
-        print_plain(text.p, text.n);
+        plain_print(text.p, text.n);
         putchar('\n');
 }
 
@@ -100,9 +78,9 @@ static void print_vars(const msgpack_object *vars) {
 static void print_plainly(const struct dlq_letter *l) {
         const struct letter *letter = l->letter;
         const struct record *record = &l->record;
-        char time[WHEN_BYTES];
+        char time[PLAIN_WHEN_BYTES];
 
-        when(letter, time);
+        plain_when(letter->died_ms, time);
         field("id", (struct mr_view){letter->id.p, letter->id.n});
         field("tenant", (struct mr_view){letter->tenant.p, letter->tenant.n});
         printf("%-10s%s\n", "when", time);
@@ -162,9 +140,9 @@ static void put_text(msgpack_packer *pk, const char *name, struct mr_view text) 
 
 static void put_line(msgpack_packer *pk, const struct dlq_letter *l) {
         const struct letter *letter = l->letter;
-        char time[WHEN_BYTES];
+        char time[PLAIN_WHEN_BYTES];
 
-        when(letter, time);
+        plain_when(letter->died_ms, time);
         put_text(pk, "id", (struct mr_view){letter->id.p, letter->id.n});
         put_text(pk, "tenant", (struct mr_view){letter->tenant.p, letter->tenant.n});
         put_text(pk, "when", (struct mr_view){time, (uint32_t)strlen(time)});

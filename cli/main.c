@@ -34,6 +34,7 @@ static const struct command {
                 {"drain", cmd_drain, DAEMON "[--timeout MS] [--json]",
                                 "stops admitting, finishes everything, ends the daemon"},
                 {"dlq", cmd_dlq, NULL, "requests that were given up"},
+                {"sessions", cmd_sessions, NULL, "kept conversations"},
                 {"index", cmd_index, NULL, "the document index"},
                 {"render", cmd_render, NULL, "a template, rendered with data"},
                 {"count", cmd_count, NULL, "how many tokens a text is"},

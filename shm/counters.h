@@ -48,6 +48,10 @@
         C(results_stored, "results of detached requests that the database has")                    \
         C(result_parts, "parts of open detached answers handed to the database for room")          \
         C(store_failures, "times that a result could not be stored")                               \
+        C(turns_stored, "turns of sessions that the database has")                                 \
+        C(turns_lost, "turns of sessions that could not be stored")                                \
+        C(histories, "prompts that earlier turns of their session were put into")                  \
+        C(histories_missed, "prompts without the history of their session: the database was too slow, or failed") \
         C(lookups, "ids that gateways asked the database for")                                     \
         C(queries, "index queries run")                                                            \
         C(query_timeouts, "index queries that missed their deadline")                              \

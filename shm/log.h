@@ -117,6 +117,7 @@ struct log_response {
 #define LOG_RESPONSE_DETACHED 1u
 #define LOG_RESPONSE_STORED 2u    /* the database has all of it */
 #define LOG_RESPONSE_LETTER 4u    /* it ends as a dead letter, for the cause in the upper 24 bits */
+#define LOG_RESPONSE_SESSION 8u   /* what is said is a part of a conversation that is kept */
 #define LOG_LETTER_STAGE_SHIFT 8  /* enum mr_role */
 #define LOG_LETTER_SIGNAL_SHIFT 16
 #define LOG_LETTER_STRIKES_SHIFT 24
@@ -184,6 +185,7 @@ enum log_state log_response_state(const struct log_view *view, uint32_t response
 uint64_t log_response_outcome(const struct log_view *view, uint32_t response);
 bool log_response_detached(const struct log_view *view, uint32_t response);
 bool log_response_is_letter(const struct log_view *view, uint32_t response);
+bool log_response_in_session(const struct log_view *view, uint32_t response);
 void log_response_digest(const struct log_view *view, uint32_t response, uint64_t ret[2]);
 /* The database is writing it back, and it is not all here. */
 bool log_is_restoring(const struct log_view *view, uint32_t response);

@@ -151,6 +151,11 @@ bool log_response_is_letter(const struct log_view *view, uint32_t response) {
                view->shm->responses[response].flags & LOG_RESPONSE_LETTER;
 }
 
+bool log_response_in_session(const struct log_view *view, uint32_t response) {
+        return response < view->n_responses &&
+               view->shm->responses[response].flags & LOG_RESPONSE_SESSION;
+}
+
 bool log_response_detached(const struct log_view *view, uint32_t response) {
         return response < view->n_responses &&
                (view->shm->responses[response].flags & LOG_RESPONSE_DETACHED);

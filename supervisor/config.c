@@ -1,9 +1,13 @@
 #include "supervisor/config.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
+#include "stages/engines/examples/examples.h"
 #include "stages/engines/mustache/folder.h"
 #include "supervisor/config_tree.h"
 
@@ -40,6 +44,11 @@ static int merge_file(struct config_node *root, const struct config_source *sour
         return config_merge(&settings_shape, "", root, own);
 }
 
+/* Not by default only. */
+static bool is_given(const struct config_node *root, const char *path) {
+        return config_node_nearest(root, path)->source != NULL;
+}
+
 static int finish(struct config_node *root, bool to_run, struct settings **ret,
                   struct config_error *err) {
         __attribute__((cleanup(settings_freep))) struct settings *s = NULL;
@@ -51,6 +60,8 @@ static int finish(struct config_node *root, bool to_run, struct settings **ret,
         r = config_store(root, &s, err);
         if (r)
                 return r;
+        if (!is_given(root, "assemble.enforce_context"))
+                s->assemble.enforce_context = is_given(root, "assemble.context_tokens");
         r = config_check_whole(s, root, err);
         if (r == 0 && to_run)
                 r = config_check_available(s, root, err);
@@ -131,11 +142,34 @@ void config_diff(const struct settings *before, const struct settings *after,
         }
 }
 
+/* Of what a file holds now; one that cannot be read is as good as an empty one. */
+static uint64_t examples_digest(const char *path, uint64_t seed) {
+        struct examples examples = {.v = NULL};
+        struct examples_error err;
+        int r = examples_load(path, &examples, &err);
+
+        seed = XXH3_64bits_withSeed(&examples.digest, r ? 0 : sizeof(examples.digest), seed + 1);
+        examples_clear(&examples);
+        return seed;
+}
+
 uint32_t config_files(const struct settings *s, uint64_t *ret_digest) {
         __attribute__((cleanup(mustache_folder_clear))) struct mustache_folder folder = {0};
+        uint64_t digest;
+        char path[PATH_MAX];
 
         if (s->assemble.templates)
                 (void)mustache_folder_load(s->assemble.templates, &folder); /* gone: none are left */
-        *ret_digest = mustache_folder_digest(&folder);
+        digest = mustache_folder_digest(&folder);
+        if (s->assemble.few_shot)
+                digest = examples_digest(s->assemble.few_shot, digest);
+        for (uint32_t i = 0; i < folder.n; i++) {
+                if (!folder.files[i].front.few_shot)
+                        continue;
+                mustache_front_path(s->assemble.templates, folder.files[i].front.few_shot, path,
+                                    sizeof(path));
+                digest = examples_digest(path, digest);
+        }
+        *ret_digest = digest;
         return AT_ASSEMBLE;
 }

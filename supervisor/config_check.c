@@ -1,5 +1,6 @@
 /* What no row can say alone: names that must exist, files that must be there, sums that fit. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include "shm/log.h"
+#include "stages/engines/examples/examples.h"
 #include "stages/engines/format/words.h"
 #include "stages/engines/index/documents.h"
 #include "stages/engines/mustache/folder.h"
@@ -303,15 +305,70 @@ static const struct mustache_file *rival(const struct mustache_folder *folder, u
         return NULL;
 }
 
+/* Examples that are all taken must fit a prompt; of a template its file and its key say where. */
+static int check_examples(const struct check *check, const char *path, const char *file,
+                          const char *at, uint64_t nearest) {
+        __attribute__((cleanup(examples_clear))) struct examples examples = {.v = NULL};
+        struct examples_error err;
+        uint64_t bytes = 0;
+        int r = examples_load(file, &examples, &err);
+
+        if (r < 0)
+                return REFUSE(check, path, NULL, "found %s%.200s (%s), expected a readable file", at,
+                              file, strerror(-r));
+        if (r)
+                return REFUSE(check, path, NULL, "found %s%.200s:%u: %s, expected examples", at, file,
+                              err.line, err.text);
+        for (uint32_t i = 0; i < examples.n; i++)
+                bytes += examples.v[i].messages.n;
+        if (nearest == 0 && bytes > EXAMPLES_ALL_BYTES_MAX)
+                return REFUSE(check, path, NULL,
+                              "found %s%.200s, whose examples take %llu bytes of each prompt, expected "
+                              "at most %u or a few_shot_nearest",
+                              at, file, (unsigned long long)bytes, EXAMPLES_ALL_BYTES_MAX);
+        return 0;
+}
+
+static int check_template_examples(const struct check *check, const struct mustache_file *file) {
+        const char *folder = check->s->assemble.templates;
+        char path[PATH_MAX], at[PATH_MAX];
+
+        if (!file->front.few_shot)
+                return 0;
+        mustache_front_path(folder, file->front.few_shot, path, sizeof(path));
+        snprintf(at, sizeof(at), "%.200s/%.200s.mustache: few_shot: ", folder, file->name);
+        return check_examples(check, "assemble.templates", path, at, file->front.few_shot_nearest);
+}
+
+static int find_partial(void *ctx, struct mustache_text name, const struct mustache **ret,
+                        struct mustache_error *err) {
+        const struct mustache_file *file = mustache_folder_find(ctx, name);
+
+        (void)err;
+        *ret = file ? file->t : NULL;
+        return file && !file->t ? MUSTACHE_E_SYNTAX : 0; /* it is there, and refused by itself */
+}
+
 static int check_template(const struct check *check, const struct mustache_folder *folder,
                           uint32_t i) {
         const char *path = check->s->assemble.templates;
         const struct mustache_file *file = &folder->files[i];
+        struct mustache_folder partials = *folder;
+        struct mustache_error at;
+        int r = 0;
 
         if (!file->t)
                 return REFUSE(check, "assemble.templates", NULL,
                               "found %.200s/%.200s.mustache:%u:%u: %s, expected templates", path,
                               file->name, file->err.line, file->err.column, file->err.text);
+        if (mustache_lacks(file->t, find_partial, &partials, &at))
+                return REFUSE(check, "assemble.templates", NULL,
+                              "found %.200s/%.200s.mustache:%u:%u: there is no %.64s.mustache, expected "
+                              "each partial that is named",
+                              path, file->name, at.line, at.column, at.name);
+        r = check_template_examples(check, file);
+        if (r)
+                return r;
         if (file->front.model && !is_served(check->s, file->front.model))
                 return REFUSE(check, "assemble.templates", NULL,
                               "found %.200s/%.200s.mustache: model: %.64s, expected one of "
@@ -409,6 +466,9 @@ static int check_files(const struct check *check) {
         if (r)
                 return r;
         r = check_file(check, "assemble.few_shot", check->s->assemble.few_shot);
+        if (r == 0 && check->s->assemble.few_shot)
+                r = check_examples(check, "assemble.few_shot", check->s->assemble.few_shot, "",
+                                   check->s->assemble.few_shot_nearest);
         if (r)
                 return r;
         return check_templates(check);
@@ -467,8 +527,7 @@ static int check_format(const struct check *check) {
 
 static int check_available(const struct check *check) {
         static const char *const later[] = {
-                "auth.keys_file", "sessions.history_turns",
-                "assemble.few_shot", "inference.cache.enabled",
+                "auth.keys_file", "inference.cache.enabled",
                 "post.redact.input", "post.redact.restore",
                 "telemetry.otlp",
         };

@@ -19,6 +19,7 @@
 #include "stages/common/stage.h"
 #include "stages/engines/json/json.h"
 #include "stages/engines/json/walk.h"
+#include "stages/engines/store/store.h"
 
 struct assemble {
         struct ring_rx *rx;
@@ -28,6 +29,10 @@ struct assemble {
         struct prompt_budget budget;
         struct templates templates;
         struct screening *screening; /* NULL: nothing is looked for */
+        struct history *history; /* NULL: none is kept */
+        struct ring_msg held;    /* an input that waits for its history; seq 0: none */
+        struct loop_timer patience;
+        bool missing; /* the history could not be had, and that was said */
         msgpack_object fewer;         /* of a record's documents, where not all fit */
         uint64_t batch[TURN_RECORDS]; /* inputs taken, to be acked after the commit */
         uint32_t n_batch;
@@ -61,7 +66,8 @@ static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         uint64_t bytes = (uint64_t)msg->len * OUTPUT_GROWTH + OUTPUT_FIXED;
         int r;
 
-        if (bytes > as->tx->map.geo.max_rec || as->templates.folder.n)
+        if (bytes > as->tx->map.geo.max_rec || as->templates.folder.n || as->history ||
+                        w->settings->assemble.few_shot)
                 bytes = as->tx->map.geo.max_rec;
         r = ring_tx_room(as->tx, 1, bytes);
         if (r == RING_E_BATCH) {
@@ -126,8 +132,11 @@ static void prompt_failed(
         case PROMPT_E_RENDER:
                 output_error(w, msg, record, MR_E_invalid_request, as->prompt.message);
                 return;
+        case PROMPT_E_CONTEXT:
+                output_error(w, msg, record, MR_E_context_length_exceeded, as->prompt.message);
+                return;
         case PROMPT_E_TOO_LARGE:
-                snprintf(line, sizeof(line), "system, template and params take more than %u bytes",
+                snprintf(line, sizeof(line), "system, examples, template and params take more than %u bytes",
                                 PROMPT_LITERAL_MAX);
                 output_error(w, msg, record, MR_E_too_large, line);
                 return;
@@ -240,6 +249,8 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                 output_error(w, msg, &record, MR_E_too_large, "the prompt does not fit a record");
                 return true;
         }
+        if (as->prompt.n_history)
+                counters_add(w->counters, COUNTER_histories, 1);
         record.assemble_us = spent(w) / NS_PER_US;
         output_record(w, msg, &record, RECORD_REQUEST);
         return true;
@@ -283,17 +294,78 @@ static void handle(struct worker *w, const struct ring_msg *msg) {
         }
 }
 
-/* One with strikes: alone in its batch, so that its next death takes nothing along. */
-static void take_struck(struct worker *w, const struct ring_msg *msg) {
+static void finish(struct worker *w, const struct ring_msg *msg) {
         struct assemble *as = w->stage;
 
-        batch_commit(w);
-        ring_rx_take(as->rx);
         handle(w, msg);
         as->batch[as->n_batch++] = msg->seq;
+        if (msg->strikes == 0)
+                return;
         batch_commit(w);
         if (msg->strikes >= POISON_STRIKES)
                 poison_given_up(w, msg->req_id, msg->strikes);
+}
+
+/* ---- history: it comes from a thread, and what is behind the request that wants it waits ---- */
+
+static void on_patience(struct loop_timer *timer) {
+        (void)timer; /* the turn looks at the clock */
+}
+
+static void history_missed(struct worker *w, const char *why) {
+        struct assemble *as = w->stage;
+
+        counters_add(w->counters, COUNTER_histories_missed, 1);
+        if (!as->missing)
+                log_warn("history_missed", "path=%s why=\"%s\"", w->settings->stream.database, why);
+        as->missing = true;
+}
+
+/* True: the request waits; it is the one at hand meanwhile. */
+static bool history_begin(struct worker *w, const struct ring_msg *msg) {
+        struct assemble *as = w->stage;
+        struct record record;
+
+        if (!as->history || msg->type != RECORD_REQUEST || msg->strikes >= POISON_STRIKES)
+                return false;
+        if (record_decode(&w->decoder, msg->data, msg->len, &record))
+                worker_fail(w, "assemble: rag wrote a broken record", -EPROTO);
+        if (!(record.has & HAS(options)) || !(record.options & OPTION_SESSION))
+                return false;
+        if (!history_ask(as->history, record.tenant, record.session)) {
+                history_missed(w, "the last question is not answered yet");
+                return false;
+        }
+        batch_commit(w);
+        ring_rx_active(as->rx, msg->seq);
+        as->held = *msg; /* its bytes stay until the next peek */
+        loop_timer_set(w->loop, &as->patience, clock_now_ns() + HISTORY_WAIT_NS);
+        return true;
+}
+
+/* False: it waits on. */
+static bool history_end(struct worker *w) {
+        struct assemble *as = w->stage;
+        const struct ring_msg msg = as->held;
+        const char *why = "it took too long";
+
+        if (history_is_there(as->history)) {
+                as->prompt.history = history_take(as->history, &why);
+        } else if (as->patience.heap) {
+                return false;
+        } else {
+                history_leave(as->history);
+        }
+        loop_timer_clear(w->loop, &as->patience);
+        if (as->prompt.history)
+                as->missing = false;
+        else
+                history_missed(w, why);
+        as->held.seq = 0;
+        as->now_ns = clock_now_ns();
+        finish(w, &msg);
+        as->prompt.history = NULL;
+        return true;
 }
 
 static unsigned assemble_turn(struct worker *w) {
@@ -302,19 +374,23 @@ static unsigned assemble_turn(struct worker *w) {
         unsigned n = 0;
         int r = 0;
 
+        if (as->held.seq) {
+                if (!history_end(w))
+                        return 0;
+                n++;
+        }
         for (; n < TURN_RECORDS; n++) {
                 r = ring_rx_peek(as->rx, &msg);
                 if (r || !has_credit(w, msg))
                         break;
                 if (n == 0)
                         as->now_ns = clock_now_ns();
-                if (msg->strikes > 0) {
-                        take_struck(w, msg);
-                        continue;
-                }
+                if (msg->strikes > 0) /* alone in its batch, so that its next death takes nothing along */
+                        batch_commit(w);
                 ring_rx_take(as->rx);
-                handle(w, msg);
-                as->batch[as->n_batch++] = msg->seq;
+                if (history_begin(w, msg))
+                        break;
+                finish(w, msg);
         }
         if (r < 0)
                 worker_fail(w, "assemble: rag's ring is broken", r);
@@ -326,6 +402,7 @@ static unsigned assemble_turn(struct worker *w) {
 static int assemble_init(struct worker *w) {
         struct assemble *as = calloc(1, sizeof(*as));
         struct redact_why why = {""};
+        const char *database = w->settings->stream.database;
         int r;
 
         if (!as)
@@ -333,8 +410,15 @@ static int assemble_init(struct worker *w) {
         w->stage = as;
         as->budget = (struct prompt_budget){.context_tokens = w->settings->assemble.context_tokens,
                         .max_output_tokens = w->settings->assemble.max_output_tokens,
-                        .document_tokens = w->settings->rag.max_tokens};
-        r = templates_init(&as->templates, w->settings);
+                        .document_tokens = w->settings->rag.max_tokens,
+                        .enforce = w->settings->assemble.enforce_context};
+        as->patience = (struct loop_timer){.fn = on_patience, .owner = w};
+        r = history_new(&as->history, w->settings, w->bells[w->hello.proc]);
+        /* Made before the sandbox, which lets us into a folder that is there. */
+        if (r == 0 && as->history && store_folder_make(database) < 0)
+                log_debug("database_folder", "path=%s", database);
+        if (r == 0)
+                r = templates_init(&as->templates, w->settings);
         if (r == 0)
                 r = prompt_init(&as->prompt, w->all_counters);
         if (r == 0)
@@ -351,7 +435,7 @@ static int assemble_attach(struct worker *w) {
         as->out = worker_data_out(w);
         as->tx = &as->out->tx;
         ring_recover(as->tx, as->rx);
-        return 0;
+        return as->history ? history_start(as->history) : 0;
 }
 
 static bool assemble_drained(struct worker *w) {
@@ -363,6 +447,8 @@ static bool assemble_drained(struct worker *w) {
 static void assemble_fini(struct worker *w) {
         struct assemble *as = w->stage;
 
+        loop_timer_clear(w->loop, &as->patience);
+        as->history = history_free(as->history);
         screening_free(as->screening);
         prompt_close(&as->prompt);
         templates_close(&as->templates);

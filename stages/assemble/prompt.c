@@ -1,14 +1,15 @@
 #include "stages/assemble/prompt_own.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "stages/assemble/budget.h"
+#include "stages/assemble/earlier.h"
 #include "stages/assemble/measure.h"
 #include "stages/assemble/templates.h"
-
-#define SAFETY_MARGIN_PERCENT 10u /* the estimate's */
 
 #define INSTRUCTIONS                                                                               \
         "Answer from the numbered documents below and cite the ones you use as [n] right after "   \
@@ -141,6 +142,19 @@ int prompt_body_copy(const struct record *record, const struct arena_view *arena
                 return 0;
         }
         return arena && !arena_copy(arena, &ref, at, n, to) ? 0 : PROMPT_E_GONE;
+}
+
+int prompt_content_room(struct prompt *prompt, uint32_t n) {
+        char *more;
+
+        if (n <= prompt->content_cap)
+                return 0;
+        more = realloc(prompt->content, n);
+        if (!more)
+                return PROMPT_E_TOO_LARGE;
+        prompt->content = more;
+        prompt->content_cap = n;
+        return 0;
 }
 
 /* Text that goes in front of a message's content, be it a string or an array of parts. */
@@ -277,29 +291,6 @@ static void pieces_make(struct prompt *prompt, uint32_t body_len) {
         prompt->pieces.via.array.ptr = prompt->items;
 }
 
-/* Tokens that documents may take. */
-static uint64_t room_for_documents(const struct prompt_budget *budget, uint64_t used) {
-        uint64_t room = budget->context_tokens * (100 - SAFETY_MARGIN_PERCENT) / 100;
-
-        room = room > budget->max_output_tokens + used ? room - budget->max_output_tokens - used
-                                                       : 0;
-        return room > budget->document_tokens ? budget->document_tokens : room;
-}
-
-/* The front matter's word counts where it says something. */
-static struct prompt_budget budget_of(
-                const struct prompt_budget *settings, const struct mustache_file *file) {
-        struct prompt_budget budget = *settings;
-
-        if (file && file->front.context_tokens)
-                budget.context_tokens = file->front.context_tokens;
-        if (file && file->front.max_output_tokens)
-                budget.max_output_tokens = file->front.max_output_tokens;
-        if (file && file->front.document_tokens)
-                budget.document_tokens = file->front.document_tokens;
-        return budget;
-}
-
 /* Of keys given twice the last counts, so what stands first is but a default. */
 static int add_defaults(struct prompt *prompt, struct json_buf *lit, const struct record *record,
                 const struct arena_view *arena, const struct mustache_file *file) {
@@ -334,13 +325,127 @@ static int add_question(struct prompt *prompt, struct json_buf *lit, const struc
         return add_defaults(prompt, lit, src->record, src->arena, file);
 }
 
+/* Examples before the conversation; of those that a template places itself the caller takes care. */
+static struct few_shot_choice add_examples(struct prompt *prompt, struct json_buf *lit,
+                const struct prompt_source *src, const struct templates *templates,
+                const struct mustache_file *file) {
+        struct few_shot_choice none = {NULL, 0}, choice;
+
+        if (!has_room(src->record, false) || !src->marks->conversation.len)
+                return none;
+        choice = few_shot_choose(&templates->few_shot, file, src->record->query);
+        if (file && file->t && mustache_asks_for(file->t, "examples"))
+                return choice;
+        if (choice.n)
+                earlier_examples_put(prompt, lit, src->marks, choice);
+        return none;
+}
+
+/* What the session has said, as far as there is room beside the rest; documents come after it. A template
+ * that asks for it says itself where it is to stand. */
+static struct history_slice add_history(struct prompt *prompt, struct json_buf *lit,
+                const struct body_marks *marks, const struct prompt_budget *budget,
+                const struct mustache_file *file, uint64_t used) {
+        struct history_slice none = {NULL, 0}, slice;
+
+        if (!prompt->history || !marks->conversation.len)
+                return none;
+        slice = history_fit(prompt->history, budget->context_tokens, budget_room(budget, used),
+                        &prompt->fit);
+        if (file && file->t && mustache_asks_for(file->t, "history"))
+                return slice;
+        if (slice.n)
+                earlier_put(prompt, lit, marks, slice);
+        return none;
+}
+
+/* The client's body, as it came. */
+struct asked {
+        struct tokens_count count;
+        bool exact;
+        uint64_t tokens;
+};
+
+/* What may stand in it beside the rest. */
+enum fill { FILL_ALL, FILL_HISTORY, FILL_NOTHING };
+
+/* What a template has put in more often than the client had said it. */
+static uint64_t repeated_tokens(const struct prompt *prompt) {
+        uint64_t own = 0, skipped = 0;
+
+        for (uint32_t i = 0; i < prompt->n_edits; i++) {
+                own += prompt->edits[i].own.len;
+                skipped += prompt->edits[i].skip;
+        }
+        return own > skipped ? (own - skipped + 2) / 3 : 0;
+}
+
+static int fill(struct prompt *prompt, struct templates *templates, struct prompt_source *src,
+                const struct prompt_budget *budget, const struct mustache_file *file,
+                const struct asked *asked, enum fill fill) {
+        struct json_buf lit = {.at = prompt->literal, .cap = PROMPT_LITERAL_MAX};
+        uint64_t room = 0;
+        int r;
+
+        prompt->n_edits = prompt->n_documents = prompt->n_history = prompt->defaults.n = 0;
+        prompt->count = asked->count;
+        prompt->exact = asked->exact;
+        r = add_system(prompt, &lit, src->record, src->marks, src->arena);
+        if (r)
+                return r;
+        src->examples = add_examples(prompt, &lit, src, templates, file);
+        src->history = (struct history_slice){NULL, 0};
+        if (fill <= FILL_HISTORY)
+                src->history = add_history(prompt, &lit, src->marks, budget, file,
+                                asked->tokens + measure_text(prompt, prompt->literal, lit.len));
+        if (fill == FILL_ALL)
+                room = budget_room_for_documents(budget,
+                                asked->tokens + measure_text(prompt, prompt->literal, lit.len) +
+                                                history_tokens(src->history, &prompt->fit));
+        r = add_question(prompt, &lit, src, templates, file, room);
+        if (r)
+                return r;
+        add_params(prompt, &lit, src->record, src->marks);
+        if (lit.full)
+                return PROMPT_E_TOO_LARGE;
+        pieces_make(prompt, (uint32_t)src->record->body_len);
+        prompt->prompt_tokens = measure_pieces(prompt, src->record, src->arena, lit.len);
+        if (src->record->body_len > MEASURE_WHOLE)
+                prompt->prompt_tokens += repeated_tokens(prompt);
+        return 0;
+}
+
+/* Documents go first, then the history; what is left then is not ours to leave out. */
+static int fill_within(struct prompt *prompt, struct templates *templates, struct prompt_source *src,
+                const struct prompt_budget *budget, const struct mustache_file *file) {
+        struct asked asked = {.tokens = measure_body(prompt, src->record, src->arena)};
+        uint64_t allowed = budget_allowed(budget);
+        bool endless = !budget->enforce || (src->record->has & HAS(endpoint) &&
+                                                           src->record->endpoint == ENDPOINT_EMBEDDINGS);
+        int r = 0;
+
+        asked.count = prompt->count;
+        asked.exact = prompt->exact;
+        for (enum fill f = FILL_ALL; f <= FILL_NOTHING; f++) {
+                r = fill(prompt, templates, src, budget, file, &asked, f);
+                if (r || endless || prompt->prompt_tokens <= allowed)
+                        return r;
+        }
+        snprintf(prompt->message, sizeof(prompt->message),
+                        "prompt: %llu tokens, at most %llu are allowed (a context of %llu, %llu of them for "
+                        "the answer)",
+                        (unsigned long long)prompt->prompt_tokens, (unsigned long long)allowed,
+                        (unsigned long long)budget->context_tokens,
+                        (unsigned long long)budget->max_output_tokens);
+        return PROMPT_E_CONTEXT;
+}
+
 int prompt_build(struct prompt *prompt, struct templates *templates, const struct record *record,
                 const struct arena_view *arena, const struct prompt_budget *settings) {
-        struct json_buf lit = {.at = prompt->literal, .cap = PROMPT_LITERAL_MAX};
         const struct mustache_file *file = NULL;
         struct prompt_budget budget;
         struct body_marks marks;
-        uint64_t used;
+        struct prompt_source source = {.record = record, .marks = &marks, .arena = arena};
         int r;
 
         r = templates_choose(templates, record, &file, prompt->message);
@@ -349,23 +454,13 @@ int prompt_build(struct prompt *prompt, struct templates *templates, const struc
         if (!(record->has & HAS(marks)) || record->marks.n != sizeof(marks))
                 return PROMPT_E_GONE;
         memcpy(&marks, record->marks.p, sizeof(marks));
-        prompt->n_edits = prompt->n_documents = prompt->model.n = prompt->defaults.n = 0;
+        prompt->model = (struct mr_view){NULL, 0};
         if (file && file->front.model)
                 prompt->model = (struct mr_view){
                                 file->front.model, (uint32_t)strlen(file->front.model)};
-        budget = budget_of(settings, file);
-        measure_begin(prompt, prompt->model.n ? prompt->model : record->model);
-        used = measure_body(prompt, record, arena);
-        r = add_system(prompt, &lit, record, &marks, arena);
-        if (!r)
-                r = add_question(prompt, &lit, &(struct prompt_source){record, &marks, arena},
-                                templates, file, room_for_documents(&budget, used));
+        r = budget_of(&budget, settings, file, &source);
         if (r)
                 return r;
-        add_params(prompt, &lit, record, &marks);
-        if (lit.full)
-                return PROMPT_E_TOO_LARGE;
-        pieces_make(prompt, (uint32_t)record->body_len);
-        prompt->prompt_tokens = measure_pieces(prompt, record, arena, lit.len);
-        return 0;
+        measure_begin(prompt, prompt->model.n ? prompt->model : record->model);
+        return fill_within(prompt, templates, &source, &budget, file);
 }

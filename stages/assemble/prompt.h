@@ -17,6 +17,7 @@
 
 #include "shm/arena.h"
 #include "shm/counters.h"
+#include "stages/assemble/history.h"
 #include "stages/common/record.h"
 #include "stages/engines/json/marks.h"
 #include "stages/engines/mustache/folder.h"
@@ -35,6 +36,7 @@ enum prompt_error {
         PROMPT_E_GONE = 1,  /* the body is not in its arena any more: the request has ended */
         PROMPT_E_TEMPLATE,  /* a template was asked for that is not there */
         PROMPT_E_TOO_LARGE, /* what is inserted does not fit */
+        PROMPT_E_CONTEXT,   /* it is longer than the model's context allows: `message` has the numbers */
         PROMPT_E_RENDER,    /* the template cannot be rendered: `message` says why */
 };
 
@@ -46,9 +48,12 @@ struct prompt_edit {
 };
 
 struct prompt {
+        /* Given beside the request: */
+        const struct history_found *history; /* NULL: none */
         /* Result: */
         msgpack_object pieces;
         uint32_t n_documents;
+        uint32_t n_history; /* exchanges of the history that are in it */
         uint64_t prompt_tokens;
         struct tokens_count count; /* of the prompt, before any correction */
         bool exact;                /* a backend may be held to it */
@@ -61,7 +66,7 @@ struct prompt {
         msgpack_object items[PROMPT_PIECES];
         msgpack_object spans[PROMPT_PIECES][2];
         char *literal; /* PROMPT_LITERAL_MAX bytes */
-        char *content; /* of the last user message, where it has to be read */
+        char *content; /* bytes of the body, where they have to be looked at */
         uint32_t content_cap;
         const struct counters_shm *const *pages; /* PROCS_MAX, NULL: not mapped */
         struct fit fit;                          /* of the model */
@@ -72,6 +77,7 @@ struct prompt_budget {
         uint64_t context_tokens;
         uint64_t max_output_tokens;
         uint64_t document_tokens;
+        bool enforce; /* a prompt that is longer is refused */
 };
 
 /* 0 or -ENOMEM. pages: counters of all inference processes, PROCS_MAX; NULL where there is none. */

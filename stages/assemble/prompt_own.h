@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "stages/assemble/few_shot.h"
 #include "stages/assemble/prompt.h"
 #include "stages/engines/json/json.h"
 
@@ -29,6 +30,9 @@ struct prompt_source {
         const struct record *record;
         const struct body_marks *marks;
         const struct arena_view *arena; /* NULL: the body is in the record, or not mapped */
+        /* What a template has to place: */
+        struct history_slice history; /* as far as there is room */
+        struct few_shot_choice examples;
 };
 
 static inline bool prompt_is_document(const msgpack_object *row) {
@@ -49,5 +53,7 @@ static inline struct arena_ref prompt_body_ref(const struct record *record) {
 
 int prompt_body_copy(const struct record *record, const struct arena_view *arena, uint32_t at,
                 uint32_t n, char *to);
+/* Room for so many bytes of the body in prompt->content. */
+int prompt_content_room(struct prompt *prompt, uint32_t n);
 /* In the order of their places; of the same place, as they are put. At most PROMPT_EDITS. */
 void prompt_edit_put(struct prompt *prompt, struct prompt_edit edit);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/assemble/earlier.h"
 #include "stages/assemble/measure.h"
 #include "stages/common/log.h"
 #include "stages/engines/json/walk.h"
@@ -42,10 +43,11 @@ int templates_init(struct templates *t, const struct settings *settings) {
                         log_error("template", "name=\"%s\" line=%u column=%u error=\"%s\"",
                                         t->folder.files[i].name, t->folder.files[i].err.line,
                                         t->folder.files[i].err.column, t->folder.files[i].err.text);
-        return r;
+        return r ? r : few_shot_init(&t->few_shot, settings, &t->folder);
 }
 
 void templates_close(struct templates *t) {
+        few_shot_close(&t->few_shot);
         mustache_folder_clear(&t->folder);
         mustache_output_clear(&t->out);
         t->data = mustache_data_free(t->data);
@@ -273,14 +275,9 @@ static int question_parts(struct question *q, const char *bytes) {
 static int content_read(struct prompt *prompt, const struct prompt_source *src) {
         const struct body_span *span = &src->marks->last_user;
 
-        if (span->len > prompt->content_cap) {
-                char *more = realloc(prompt->content, span->len);
-                if (!more)
-                        return PROMPT_E_TOO_LARGE;
-                prompt->content = more;
-                prompt->content_cap = span->len;
-        }
-        return prompt_body_copy(src->record, src->arena, span->off, span->len, prompt->content);
+        int r = prompt_content_room(prompt, span->len);
+
+        return r ? r : prompt_body_copy(src->record, src->arena, span->off, span->len, prompt->content);
 }
 
 static int question_find(struct prompt *prompt, const struct prompt_source *src, struct question *q) {
@@ -462,10 +459,13 @@ int templates_render(struct templates *t, const struct mustache_file *file, stru
         r = put_prompt(t, file, prompt, src, &q);
         if (src->record->has & HAS(system))
                 put_text(t->data, KEY("system"), src->record->system);
+        earlier_data(t->data, src->history);
+        earlier_examples_data(t->data, src->examples);
         n = put_documents(t->data, prompt, src->record, tokens);
         if (src->record->has & HAS(vars))
                 put_object(t->data, KEY("vars"), src->record->vars, 0);
         mustache_data_close(t->data);
+        prompt->n_history += src->history.n;
         if (!r)
                 r = render(t, file, prompt, &documents);
         if (r)

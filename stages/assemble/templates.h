@@ -9,7 +9,7 @@
  *
  * The request's own choice comes first, then the template whose front matter names the request's
  * model, then assemble.default; only chats take one. A template sees: prompt, the last user text, put in
- * as the client's own bytes; system; documents, as many as the budget has room for; vars.
+ * as the client's own bytes; system; documents, as many as the budget has room for; history; examples; vars.
  */
 #pragma once
 
@@ -21,6 +21,7 @@
 
 struct templates {
         struct mustache_folder folder;
+        struct few_shot few_shot;
         struct mustache_text default_name;
         struct mustache_data *data;
         struct mustache_output out;

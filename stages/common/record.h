@@ -47,6 +47,7 @@ enum record_option {
         OPTION_DEADLINE_FIRST = 128, /* the deadline holds until the first token only */
         OPTION_CHOICES = 256,   /* more than one answer is asked for */
         OPTION_ESTIMATED = 512, /* who answers has no tokens of its own: max_tokens is held by the estimate */
+        OPTION_SESSION = 1024, /* a part of its session, which is kept: its client keeps none itself */
 };
 
 /* What a backend is asked; its paths are OpenAI's. */

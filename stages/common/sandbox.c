@@ -116,7 +116,7 @@ static bool is_path(const char *setting) {
 }
 
 /* SQLite makes and removes files beside the database, and seeds itself from urandom. */
-static bool grant_database(const struct settings *s, char folder[static PATH_MAX],
+static bool grant_database(const struct settings *s, bool writable, char folder[static PATH_MAX],
                 struct landlock_grant *grant) {
         const char *slash;
 
@@ -128,7 +128,7 @@ static bool grant_database(const struct settings *s, char folder[static PATH_MAX
                 memcpy(folder, ".", 2);
         else
                 folder[slash == folder ? 1 : slash - folder] = '\0';
-        grant_path(grant, folder, true);
+        grant_path(grant, folder, writable);
         grant_path(grant, "/dev/urandom", false);
         return true;
 }
@@ -165,7 +165,9 @@ static bool grant_place(enum sandbox_place place, const struct settings *s,
         case PLACE_BACKENDS:
                 return grant_backends(s, grant);
         case PLACE_DATABASE:
-                return grant_database(s, folder, grant);
+                return grant_database(s, true, folder, grant);
+        case PLACE_HISTORY:
+                return s->sessions.history_turns && grant_database(s, false, folder, grant);
         case PLACE_WATCHED:
                 return grant_watched(s, grant);
         case PLACE_WATCHED_ASKING:

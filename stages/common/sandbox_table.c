@@ -13,7 +13,8 @@ const struct sandbox_row sandbox_watching = {
 
 const struct sandbox_row sandbox_rows[ROLES_N] = {
                 [ROLE_RAG] = {.may = MAY_THREAD | MAY_READ, .place = PLACE_INDEX},
-                [ROLE_ASSEMBLE] = {.place = PLACE_NONE},
+                /* SQLite on one thread, which reads and locks; it cannot open a file to write. */
+                [ROLE_ASSEMBLE] = {.may = MAY_THREAD | MAY_READ, .place = PLACE_HISTORY},
                 /* Threads: curl resolves names on them. */
                 [ROLE_INFERENCE] = {.may = MAY_THREAD | MAY_READ | MAY_CONNECT,
                                 .place = PLACE_BACKENDS},

@@ -52,6 +52,7 @@ enum sandbox_place {
         PLACE_BACKENDS, /* what resolver and TLS read; TCP to the ports of the backends */
         PLACE_RETRIEVAL, /* PLACE_INDEX and PLACE_BACKENDS, of rag.embeddings and rag.rerank */
         PLACE_DATABASE, /* the folder of stream.database, read and written */
+        PLACE_HISTORY,  /* the same folder, read: where sessions are kept */
         PLACE_WATCHED, /* the folders of rag.watch, read; rag.index, read and written */
         PLACE_WATCHED_ASKING, /* and PLACE_BACKENDS, of rag.embeddings */
 };

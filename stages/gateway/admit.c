@@ -85,9 +85,10 @@ static int claim(struct gateway *gw, struct admit *ad) {
 
 /* The body, where it does not travel in the record, and behind it room for a copy of the record: a stage
  * that gives the request up has neither. A body waits for room; a copy that there is no room for is not
- * made. */
-static int block_store(struct gateway *gw, struct admit *ad) {
+ * made, unless what was asked is to be kept in a session. */
+static int block_store(struct gateway *gw, struct admit *ad, const struct record *record) {
         const struct mr_view body = ad->composed->body;
+        bool needed = record->options & OPTION_SESSION;
         uint64_t record_at;
         uint8_t *to;
         int r;
@@ -97,11 +98,11 @@ static int block_store(struct gateway *gw, struct admit *ad) {
         record_at = admission_record_at(ad->body_len);
         r = arena_alloc(&gw->arena, (uint32_t)record_at + ad->bound, &ad->block, &to);
         ad->copy = r == 0 ? to + record_at : NULL;
-        if (ad->body_len == 0) {
+        if (ad->body_len == 0 && (r == 0 || !needed)) {
                 ad->block.slot = gw->slot;
                 return 0;
         }
-        if (r != 0)
+        if (r != 0 && !needed)
                 r = arena_alloc(&gw->arena, body.n, &ad->block, &to);
         if (r != 0) {
                 /* Nobody tells when /dev/shm has room again: then the door looks each time. */
@@ -129,6 +130,13 @@ static void put_endpoint(struct record *r, enum body_kind kind) {
                 r->has &= ~(HAS(query) | HAS(earlier)); /* nothing is looked up for it */
 }
 
+/* A named session is kept, but not beside what its client keeps itself: a client that sends an answer, or
+ * several questions, knows what came before. */
+static bool is_in_session(const struct gateway *gw, const struct ask *ask, const struct body_marks *m) {
+        return gw->w->settings->sessions.history_turns && ask->session.n && m->conversation.len &&
+               !m->n_assistants && m->n_users <= 1 && lookups_have_database(gw);
+}
+
 static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
         const struct composed *made = ad->composed;
         const struct ask *ask = ad->ask;
@@ -148,6 +156,8 @@ static int record_fill(struct gateway *gw, struct admit *ad, struct record *r) {
                         .marks = {(const char *)&made->marks, sizeof(made->marks)}};
         if (ask->deadline_first && (r->options & OPTION_STREAM))
                 r->options |= OPTION_DEADLINE_FIRST;
+        if (is_in_session(gw, ask, &made->marks))
+                r->options |= OPTION_SESSION;
         put_view(r, HAS(model), &r->model, made->model);
         put_view(r, HAS(session), &r->session, made->session);
         put_view(r, HAS(system), &r->system, ask->system);
@@ -192,13 +202,13 @@ static void undo(struct gateway *gw, struct admit *ad) {
 }
 
 /* Takes everything that the request needs, or nothing. */
-static int take_all(struct gateway *gw, struct admit *ad) {
+static int take_all(struct gateway *gw, struct admit *ad, const struct record *record) {
         struct admission_slot *slot;
 
         if (table_lane_take(&gw->table, ad->lane) != 0)
                 return ADMIT_WAIT;
         ad->block.len = 0;
-        if (claim(gw, ad) != 0 || block_store(gw, ad) != 0 || ring_reserve(gw, ad) != 0) {
+        if (claim(gw, ad) != 0 || block_store(gw, ad, record) != 0 || ring_reserve(gw, ad) != 0) {
                 undo(gw, ad);
                 return ADMIT_WAIT;
         }
@@ -267,12 +277,13 @@ int admit(struct gateway *gw, struct admit *ad) {
                                 geo->max_rec / RECORD_SHARE);
                 return ADMIT_REFUSED;
         }
-        if (ad->composed->body.n > gw->w->topology->arena_bytes) {
+        if (ad->composed->body.n + (record.options & OPTION_SESSION ? ad->bound : 0) >
+                        gw->w->topology->arena_bytes) {
                 ask_fail(ad->error, MR_E_too_large,
                                 "body: larger than admission.arena_bytes can hold");
                 return ADMIT_REFUSED;
         }
-        if (take_all(gw, ad) != 0)
+        if (take_all(gw, ad, &record) != 0)
                 return ADMIT_WAIT;
         emit(gw, ad, &record);
         readers_follow(gw, ad->a);

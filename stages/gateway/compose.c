@@ -266,21 +266,20 @@ static int messages_put(struct writer *w, struct mr_view messages, struct body_f
         json_put(&w->out, "[", 1);
         for (uint32_t i = 0; i < array.count; i++) {
                 struct message m;
+                struct body_span span;
 
                 if (i > 0)
                         json_put(&w->out, ",", 1);
+                span.off = w->out.len;
                 if (message_put(w, &from, i, &m))
                         return (int)w->error->code;
-                if (i == 0 && (is_text(m.role, "system") || is_text(m.role, "developer")))
-                        marks->first_system = m.content_json;
-                if (is_text(m.role, "user")) {
-                        marks->last_user = m.content_json;
+                span.len = w->out.len - span.off;
+                if (is_text(m.role, "user"))
                         query_of(found, &m);
-                }
+                body_marks_message(marks, body_role_of(m.role.p, m.role.n), span, m.content_json);
         }
         json_put(&w->out, "]", 1);
         marks->messages.len = w->out.len - marks->messages.off;
-        marks->n_messages = array.count;
         return 0;
 }
 
@@ -295,7 +294,9 @@ static int prompt_put(struct writer *w, struct mr_view prompt, struct body_found
         marks->last_user.len = w->out.len - marks->last_user.off;
         json_put_text(&w->out, "}]");
         marks->messages.len = w->out.len - marks->messages.off;
-        marks->n_messages = 1;
+        body_marks_message(marks, BODY_ROLE_USER,
+                        (struct body_span){marks->messages.off + 1, marks->messages.len - 2},
+                        marks->last_user);
         query_add(found, prompt);
         return 0;
 }

@@ -11,7 +11,9 @@
 #include "stages/common/stage.h"
 #include "stages/common/thread.h"
 #include "stages/engines/store/letters.h"
+#include "stages/engines/store/sessions.h"
 #include "stages/stream/join.h"
+#include "stages/stream/turn_answer.h"
 
 #define TICK_NS NS_PER_S
 #define EXPIRE_MOST 500u
@@ -67,6 +69,9 @@ struct database_job *database_job_free(struct database_job *job) {
         if (job) {
                 free(job->events);
                 free(job->letter);
+                if (job->turn)
+                        free(job->turn->answer);
+                free(job->turn);
         }
         free(job);
         return NULL;
@@ -191,7 +196,60 @@ static int store_letter(struct database *db, const struct database_job *job) {
         return letters_put(&db->store, &letter, db->options.letters_max);
 }
 
-static int store_response(struct database *db, const struct database_job *job) {
+struct answering {
+        struct turn_answer *answer;
+        struct record_decoder *decoder;
+};
+
+static int answer_event(void *ctx, const struct results_event *event) {
+        const struct answering *to = ctx;
+
+        return turn_answer_event(to->answer, to->decoder, event->type, event->record, event->len)
+                               ? STORE_E_FAILED
+                               : 0;
+}
+
+/* What was said: of all events, the first of which may be in the database. */
+static int turn_answer(struct database *db, const struct database_job *job, int64_t row) {
+        struct database_turn *turn = job->turn;
+        struct turn_answer answer = {.tools = NULL};
+        struct answering to = {&answer, &db->decoder};
+        int r = turn->begun ? results_events(&db->store, row, answer_event, &to) : 0;
+
+        for (uint64_t at = 0; r == 0 && !turn->begun && at < job->events_bytes;) {
+                struct log_event_head head;
+
+                memcpy(&head, job->events + at, sizeof(head));
+                r = turn_answer_event(&answer, &db->decoder, head.type,
+                                job->events + at + sizeof(head), head.len);
+                at += sizeof(head) + layout_align(head.len, 8);
+        }
+        return turn_answer_end(&answer, &turn->answer, &turn->answer_len) || r ? STORE_E_FAILED : 0;
+}
+
+static int store_turn(struct database *db, const struct database_job *job, int64_t row) {
+        struct database_turn *turn = job->turn;
+        int64_t now_ms = wall_ms();
+        int r = 0;
+
+        turn->lost = !turn->answer && turn->begun && !job->result;
+        if (!turn->answer && !turn->lost)
+                r = turn_answer(db, job, row);
+        if (r || !turn->answer || !db->options.session_turns)
+                return r;
+        const struct sessions_exchange exchange = {.req_id = job->req_id,
+                        .id = {job->id, job->id_len},
+                        .when_ms = now_ms,
+                        .continues = turn->goes_on,
+                        .asked = {turn->bytes + turn->name_len, turn->asked_len},
+                        .answer = {turn->answer, turn->answer_len}};
+        return sessions_put(&db->store, (struct results_text){job->tenant, job->tenant_len},
+                        (struct results_text){turn->bytes, turn->name_len}, &exchange,
+                        db->options.session_turns,
+                        now_ms - (int64_t)(db->options.session_ttl_s * 1000));
+}
+
+static int store_response(struct database *db, const struct database_job *job, int64_t *ret_row) {
         struct results_response response = {.req_id = job->req_id,
                         .tenant = {job->tenant, job->tenant_len},
                         .id = {job->id, job->id_len},
@@ -200,7 +258,7 @@ static int store_response(struct database *db, const struct database_job *job) {
                         .digest = {job->digest[0], job->digest[1]},
                         .finished_ms = wall_ms()};
         uint64_t last = 0;
-        int64_t row;
+        int64_t row = 0;
         int r;
 
         id_add(db, log_id_hash(job->tenant, job->tenant_len, job->id, job->id_len));
@@ -218,13 +276,17 @@ static int store_response(struct database *db, const struct database_job *job) {
                 last = head.seq;
                 at += sizeof(head) + layout_align(head.len, 8);
         }
+        *ret_row = row;
         return r == 0 && job->outcome ? results_cut(&db->store, row, last) : r;
 }
 
 static int store_one(struct database *db, const struct database_job *job) {
-        int r = job->events_bytes ? store_response(db, job) : 0;
+        int64_t row = 0;
+        int r = job->result ? store_response(db, job, &row) : 0;
 
-        return r == 0 && job->letter ? store_letter(db, job) : r;
+        if (r == 0 && job->letter)
+                r = store_letter(db, job);
+        return r == 0 && job->turn ? store_turn(db, job, row) : r;
 }
 
 /* The transaction's end: 0, or STORE_E_FAILED and what was done is undone. */
@@ -329,30 +391,37 @@ static void probe(struct database *db) {
 }
 
 static uint64_t expire_every_ms(const struct database *db) {
-        uint64_t s = db->options.ttl_s / 10;
+        const struct database_options *o = &db->options;
+        uint64_t s = (o->ttl_s < o->session_ttl_s ? o->ttl_s : o->session_ttl_s) / 10;
 
         return (s < 1 ? 1 : s > EXPIRE_EVERY_MAX_S ? EXPIRE_EVERY_MAX_S : s) * 1000;
 }
 
-static void expire(struct database *db) {
-        uint64_t now_ms = (uint64_t)wall_ms();
+static void expire_all(struct database *db, uint64_t before_ms,
+                int (*forget)(struct store *, int64_t, uint32_t, uint32_t *)) {
         uint32_t n = EXPIRE_MOST;
         int r = 0;
+
+        while (r == 0 && n == EXPIRE_MOST) {
+                r = store_run(&db->store, SQL_BEGIN);
+                if (r)
+                        break; /* somebody writes: another time */
+                r = forget(&db->store, (int64_t)before_ms, EXPIRE_MOST, &n);
+                if (r || store_run(&db->store, SQL_COMMIT))
+                        r = store_rollback(&db->store) ? STORE_E_FAILED : r;
+        }
+}
+
+static void expire(struct database *db) {
+        uint64_t now_ms = (uint64_t)wall_ms();
 
         if (!db->options.expires || now_ms < db->next_expire_ms)
                 return;
         db->next_expire_ms = now_ms + expire_every_ms(db);
         if (ensure_open(db, false)) /* another lane may have made it */
                 return;
-        while (r == 0 && n == EXPIRE_MOST) {
-                r = store_run(&db->store, SQL_BEGIN);
-                if (r)
-                        break; /* somebody writes: another time */
-                r = results_expire(&db->store, (int64_t)(now_ms - db->options.ttl_s * 1000),
-                                EXPIRE_MOST, &n);
-                if (r || store_run(&db->store, SQL_COMMIT))
-                        r = store_rollback(&db->store) ? STORE_E_FAILED : r;
-        }
+        expire_all(db, now_ms - db->options.ttl_s * 1000, results_expire);
+        expire_all(db, now_ms - db->options.session_ttl_s * 1000, sessions_expire);
 }
 
 /* Takes what has come together; waits for it up to a tick. True: the thread is to end. */

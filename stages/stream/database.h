@@ -25,8 +25,8 @@
 #define DATABASE_BATCH 256u
 
 enum database_task {
-        /* A response with its events, or with outcome 0 a part of them: it has not ended. Or a dead letter,
-         * or both. */
+        /* A response with its events, or with outcome 0 a part of them: it has not ended. A dead letter. A turn
+         * of a session. Or several of these. */
         DATABASE_STORE,
         DATABASE_LOAD,  /* the newest response of an id */
 };
@@ -41,6 +41,17 @@ struct database_letter {
         struct response_letter cause;
         uint32_t body_len, record_len; /* of `bytes`, in this order; both 0: they could not be had */
         uint8_t bytes[];
+};
+
+/* An exchange of a session: what was asked; its answer is in the events. */
+struct database_turn {
+        char *answer; /* owned; made by the thread. NULL: not yet, or nothing was said */
+        uint32_t answer_len;
+        bool goes_on; /* no turn begins here */
+        bool begun;   /* the first events are in the database */
+        bool lost;    /* by the thread: the events are gone */
+        uint32_t name_len, asked_len; /* of `bytes`, in this order */
+        char bytes[];
 };
 
 struct database_job {
@@ -58,7 +69,9 @@ struct database_job {
         char tenant[LOG_TENANT_MAX];
         uint8_t *events; /* struct log_event_head, payload, padding to 8; as often as there are events */
         uint64_t events_bytes;
+        bool result; /* STORE: the events are to be stored, as those of a result */
         struct database_letter *letter; /* owned; NULL: none */
+        struct database_turn *turn;     /* likewise */
 };
 
 struct worker;
@@ -68,7 +81,8 @@ struct database_options {
         const char *path;
         bool full;
         uint64_t checked; /* number of this instance's memory: each is checked once */
-        uint64_t ttl_s;
+        uint64_t ttl_s, session_ttl_s;
+        uint64_t session_turns; /* that are kept of a session */
         uint64_t letters_max;
         uint32_t lane;
         uint64_t join_bytes; /* what is larger is loaded with its deltas joined (join.h) */

@@ -6,6 +6,7 @@
 #include "stages/stream/lookup.h"
 #include "stages/stream/notices.h"
 #include "stages/stream/parts.h"
+#include "stages/stream/turns.h"
 
 /* ---- to the database ---- */
 
@@ -33,7 +34,11 @@ static struct database_job *job_of(struct worker *w, uint32_t response, uint64_t
 }
 
 struct database_job *detached_job(struct worker *w, uint32_t response, uint64_t bytes) {
-        return bytes ? job_of(w, response, bytes) : NULL;
+        struct database_job *job = bytes ? job_of(w, response, bytes) : NULL;
+
+        if (job)
+                job->result = true;
+        return job;
 }
 
 static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool stored) {
@@ -46,28 +51,49 @@ static void settle(struct worker *w, uint32_t response, uint64_t req_id, bool st
         notices_touch(stream, req_id, response);
 }
 
+/* What is kept of its request: once its end is published its gateway has let go of that. */
+static void add_request(struct worker *w, uint32_t response, bool turn, struct database_job *job) {
+        const struct stream *stream = w->stage;
+        const struct log_response *r = &stream->log.shm->responses[response];
+
+        if (log_response_is_letter(&stream->log.view, response))
+                job->letter = letters_make(w, response);
+        if (!turn)
+                return;
+        job->turn = turns_make(w, response);
+        if (!job->turn)
+                turns_lost(w, job->req_id, "there is no copy of the request");
+        else
+                job->turn->begun = atomic_load_explicit(&r->stored, memory_order_relaxed) > 0;
+}
+
 static void store(struct worker *w, uint32_t response) {
         struct stream *stream = w->stage;
         const struct log_response *r = &stream->log.shm->responses[response];
+        uint64_t req_id = atomic_load_explicit(&r->req_id, memory_order_relaxed);
         bool detached = log_response_detached(&stream->log.view, response);
-        uint64_t bytes = detached ? response_log_bytes(&stream->log, response) : 0;
-        /* Once its end is published its gateway has let go of the request. */
-        bool letter = log_response_is_letter(&stream->log.view, response) &&
-                      stream->log.links[response].list == LIST_HELD;
+        bool held = stream->log.links[response].list == LIST_HELD;
+        bool letter = held && log_response_is_letter(&stream->log.view, response);
+        bool turn = held && turns_wanted(stream, response,
+                                            response_log_outcome(&stream->log, response));
+        uint64_t bytes = detached || turn ? response_log_bytes(&stream->log, response) : 0;
         struct database_job *job = bytes || letter ? job_of(w, response, bytes) : NULL;
 
-        if (job && letter)
-                job->letter = letters_make(w, response);
         if (job) {
+                job->result = detached && bytes;
+                if (held)
+                        add_request(w, response, turn && bytes, job);
                 stream->n_stores++;
                 database_submit(stream->database, job);
                 return;
         }
         /* Its beginning went when the log was full of open answers, or there is no memory. */
-        log_warn("result_not_stored", "req_id=%llu bytes=%llu",
-                        (unsigned long long)atomic_load_explicit(&r->req_id, memory_order_relaxed),
-                        (unsigned long long)response_log_bytes(&stream->log, response));
-        settle(w, response, atomic_load_explicit(&r->req_id, memory_order_relaxed), false);
+        if (turn)
+                turns_lost(w, req_id, "its beginning is gone");
+        if (detached)
+                log_warn("result_not_stored", "req_id=%llu bytes=%llu", (unsigned long long)req_id,
+                                (unsigned long long)response_log_bytes(&stream->log, response));
+        settle(w, response, req_id, false);
 }
 
 int detached_append(struct worker *w, uint32_t response, const struct ring_msg *msg, uint64_t outcome) {
@@ -76,7 +102,8 @@ int detached_append(struct worker *w, uint32_t response, const struct ring_msg *
         int r;
 
         if (outcome && stream->database && (log_response_detached(&log->view, response) ||
-                                                       log_response_is_letter(&log->view, response))) {
+                                                       log_response_is_letter(&log->view, response) ||
+                                                       turns_wanted(stream, response, outcome))) {
                 r = response_log_hold(log, response, msg->seq, msg->type, msg->data, msg->len, outcome);
                 if (r == 0)
                         store(w, response);
@@ -119,7 +146,11 @@ static void on_stored(struct worker *w, const struct database_job *job) {
         const struct log_response *r;
 
         stream->n_stores--;
-        if (job->response == LOG_NONE) /* a letter that was kept */
+        if (job->turn && job->turn->lost)
+                turns_lost(w, job->req_id, "its beginning is gone");
+        else if (job->turn && job->status == DATABASE_DONE)
+                counters_add(w->counters, COUNTER_turns_stored, 1);
+        if (job->response == LOG_NONE) /* a letter or a turn that was kept */
                 return;
         r = &stream->log.shm->responses[job->response];
         /* What was not held may have given its place to another since, and what was open may have begun
@@ -132,7 +163,7 @@ static void on_stored(struct worker *w, const struct database_job *job) {
                 parts_done(w, job);
         else
                 settle(w, job->response, job->req_id,
-                                job->status == DATABASE_DONE && job->events_bytes);
+                                job->status == DATABASE_DONE && job->result);
 }
 
 static void state_look(struct worker *w) {
@@ -173,7 +204,7 @@ unsigned detached_turn(struct worker *w) {
                         continue;
                 }
                 on_stored(w, job);
-                if (job->letter && job->status != DATABASE_DONE)
+                if ((job->letter || job->turn) && job->status != DATABASE_DONE)
                         letters_keep(w, job);
                 else
                         database_job_free(job);

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/stream/turns.h"
+
 bool letter_cause(const struct record *error, struct response_letter *ret) {
         if (!(error->has & HAS(code)) || error->code != MR_E_dead_letter)
                 return false;
@@ -55,18 +57,28 @@ struct database_letter *letters_make(const struct worker *w, uint32_t response) 
         return letter;
 }
 
+static void lost(struct worker *w, struct database_job *job) {
+        if (job->letter)
+                log_error("dead_letter_lost", "req_id=%llu", (unsigned long long)job->req_id);
+        else
+                turns_lost(w, job->req_id, "the database cannot be written");
+        database_job_free(job);
+}
+
 void letters_keep(struct worker *w, struct database_job *job) {
         struct stream *stream = w->stage;
 
         if (stream->n_letters == STREAM_LETTERS_MAX) {
-                log_error("dead_letter_lost", "req_id=%llu", (unsigned long long)job->req_id);
-                database_job_free(job);
+                lost(w, job);
                 return;
         }
         /* What else was in the job is the log's to store again. */
-        free(job->events);
-        job->events = NULL;
-        job->events_bytes = 0;
+        if (!job->turn || job->turn->answer) {
+                free(job->events);
+                job->events = NULL;
+                job->events_bytes = 0;
+        }
+        job->result = false;
         job->response = LOG_NONE;
         STAILQ_INSERT_TAIL(&stream->letters, job, next);
         stream->n_letters++;
@@ -84,12 +96,12 @@ void letters_retry(struct worker *w) {
         }
 }
 
-void letters_fini(struct stream *stream) {
+void letters_fini(struct worker *w) {
+        struct stream *stream = w->stage;
         struct database_job *job;
 
         while ((job = STAILQ_FIRST(&stream->letters))) {
                 STAILQ_REMOVE_HEAD(&stream->letters, next);
-                log_error("dead_letter_lost", "req_id=%llu", (unsigned long long)job->req_id);
-                database_job_free(job);
+                lost(w, job);
         }
 }

@@ -328,7 +328,8 @@ int response_log_create(struct response_log *log, const struct response_head *he
         r->id_len = (uint16_t)head->id_len;
         r->tenant_len = (uint16_t)head->tenant_len;
         r->flags = (head->detached ? LOG_RESPONSE_DETACHED : 0) |
-                   (head->stored ? LOG_RESPONSE_STORED : 0);
+                   (head->stored ? LOG_RESPONSE_STORED : 0) |
+                   (head->session ? LOG_RESPONSE_SESSION : 0);
         memcpy(r->id, head->id, head->id_len);
         memcpy(r->tenant, head->tenant, head->tenant_len);
         atomic_store_explicit(&r->state, LOG_OPEN, memory_order_release);
@@ -483,7 +484,8 @@ void response_log_set_letter(struct response_log *log, uint32_t response,
                 const struct response_letter *letter) {
         struct log_response *r = entry(log, response);
 
-        r->flags = (r->flags & (LOG_RESPONSE_DETACHED | LOG_RESPONSE_STORED)) | LOG_RESPONSE_LETTER |
+        r->flags = (r->flags & (LOG_RESPONSE_DETACHED | LOG_RESPONSE_STORED | LOG_RESPONSE_SESSION)) |
+                   LOG_RESPONSE_LETTER |
                    (uint32_t)letter->stage << LOG_LETTER_STAGE_SHIFT |
                    (uint32_t)letter->signal << LOG_LETTER_SIGNAL_SHIFT |
                    (uint32_t)letter->strikes << LOG_LETTER_STRIKES_SHIFT;

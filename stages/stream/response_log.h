@@ -79,7 +79,7 @@ struct response_head {
         const char *id, *tenant;
         uint32_t id_len, tenant_len;
         uint64_t digest[2];
-        bool detached, stored;
+        bool detached, stored, session;
 };
 
 int response_log_attach(struct response_log *log, void *map, uint64_t map_bytes);

@@ -87,6 +87,7 @@ static bool on_head(struct worker *w, const struct ring_msg *msg) {
         head.digest[0] = record.has & HAS(digest_hi) ? record.digest_hi : 0;
         head.digest[1] = record.has & HAS(digest_lo) ? record.digest_lo : 0;
         head.detached = record.has & HAS(options) && record.options & OPTION_DETACH;
+        head.session = record.has & HAS(options) && record.options & OPTION_SESSION;
         return !no_room(w, response_log_create(&stream->log, &head, &response));
 }
 
@@ -301,6 +302,8 @@ static int database_begin(struct worker *w) {
                         .full = s->stream.durability == SETTINGS_DURABILITY_FULL,
                         .checked = w->topology->generation,
                         .ttl_s = s->stream.results_ttl_s,
+                        .session_ttl_s = s->sessions.ttl_s,
+                        .session_turns = s->sessions.history_turns,
                         .letters_max = s->stream.dead_letters_max,
                         .lane = w->hello.lane,
                         .join_bytes = lookup_whole_bytes(w) / 4,
@@ -359,7 +362,7 @@ static void stream_fini(struct worker *w) {
 
         loop_timer_clear(w->loop, &stream->expire);
         stream->database = database_free(stream->database);
-        letters_fini(stream);
+        letters_fini(w);
         lookup_fini(stream);
         response_log_close(&stream->log);
         free(stream);

@@ -45,7 +45,7 @@ struct stream {
         struct database *database; /* NULL: stream.database is none */
         struct database_state state;
         uint32_t n_stores; /* under way */
-        STAILQ_HEAD(, database_job) letters; /* dead letters that could not be stored */
+        STAILQ_HEAD(, database_job) letters; /* and turns, that could not be stored */
         uint32_t n_letters;
         struct stream_lookup lookups[STREAM_LOOKUPS_MAX], *free_lookups, *answers, **answers_end;
         uint32_t n_lookups;

@@ -140,6 +140,7 @@ static void setup(void) {
         ck_assert_int_eq(settings_default(&scene.settings), 0);
         text_set(&scene.settings->rag.index, scene.index);
         text_set(&scene.settings->stream.database, scene.database);
+        scene.settings->sessions.history_turns = 1;
         watch_set(scene.watched);
         snprintf(url, sizeof(url), "http://localhost:%u/v1", scene.backend_port);
         backend_set(url);
@@ -266,6 +267,7 @@ TRY(watch_with_another_descriptor, inotify_init1(0))
 TRY(read_etc, openat(AT_FDCWD, "/etc/passwd", O_RDONLY))
 TRY(write_etc, openat(AT_FDCWD, "/etc/passwd", O_RDWR))
 TRY(make_the_database, openat(AT_FDCWD, scene.database, O_RDWR | O_CREAT, 0600))
+TRY(list_its_folder, openat(AT_FDCWD, scene.folder, O_RDONLY | O_DIRECTORY))
 TRY(make_its_log, openat(AT_FDCWD, scene.wal, O_RDWR | O_CREAT, 0600))
 TRY(put_it_aside, rename(scene.database, scene.wal))
 TRY(remove_its_log, unlink(scene.wal))
@@ -416,6 +418,7 @@ static const struct attempt {
                 AT_A_PATH(read_etc, BIT(ROLE_INFERENCE)),
                 AT_A_PATH(write_etc, 0),
                 AT_A_PATH(make_the_database, BIT(ROLE_STREAM)),
+                AT_A_PATH(list_its_folder, BIT(ROLE_ASSEMBLE) | BIT(ROLE_STREAM)),
                 AT_A_PATH(make_its_log, BIT(ROLE_STREAM)),
                 AT_A_PATH(put_it_aside, BIT(ROLE_STREAM)),
                 AT_A_PATH(remove_its_log, BIT(ROLE_STREAM)),
@@ -446,8 +449,8 @@ static const struct attempt {
                 ATTEMPT(clone_into_a_namespace, 0),
                 ATTEMPT(execute, 0),
                 ATTEMPT(start_a_thread,
-                                BIT(ROLE_RAG) | BIT(ROLE_INFERENCE) | BIT(ROLE_STREAM) |
-                                                BIT(ROLE_WATCH)),
+                                BIT(ROLE_RAG) | BIT(ROLE_ASSEMBLE) | BIT(ROLE_INFERENCE) |
+                                                BIT(ROLE_STREAM) | BIT(ROLE_WATCH)),
                 ATTEMPT(be_traced, 0),
                 ATTEMPT(trace_another, 0),
                 ATTEMPT(write_into_another, 0),
@@ -791,6 +794,30 @@ START_TEST(stream_can_keep_a_database_in_its_folder) {
 }
 END_TEST
 
+static void read_a_database(enum mr_role role) {
+        struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+        int fd = openat(AT_FDCWD, scene.database, O_RDONLY | O_CLOEXEC);
+        char byte;
+
+        (void)role;
+        if (fd < 0 || pread(fd, &byte, 1, 0) != 1 || fcntl(fd, F_SETLK, &lock) != 0 ||
+                        mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+                report("the file: %s\n", strerror(errno));
+        if (!is_refusal(outcome(openat(AT_FDCWD, scene.database, O_RDWR))) ||
+                        !is_refusal(outcome(pwrite(fd, "x", 1, 0))) ||
+                        !is_refusal(remove_its_log()) || !is_refusal(make_its_log()))
+                report("%s", "assemble writes\n");
+}
+
+START_TEST(assemble_reads_the_database_and_writes_nothing) {
+        file_make(scene.database);
+        file_make(scene.wal);
+        ck_assert_int_eq(run(ROLE_ASSEMBLE, true, read_a_database), 0);
+        scene.settings->sessions.history_turns = 0;
+        ck_assert_int_eq(run(ROLE_ASSEMBLE, true, try_abstract), 0);
+}
+END_TEST
+
 static void find_a_backend(enum mr_role role) {
         const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
         struct addrinfo *found = NULL;
@@ -924,6 +951,7 @@ int main(void) {
                 tcase_add_test(tcase, what_a_role_must_not_is_refused_and_what_it_may_is_not);
                 tcase_add_test(tcase, a_call_that_is_not_in_the_table_is_refused_and_the_caller_goes_on);
                 tcase_add_test(tcase, nobody_connects_to_a_port_that_is_no_backends);
+                tcase_add_test(tcase, assemble_reads_the_database_and_writes_nothing);
                 tcase_add_test(tcase, rag_and_watch_reach_the_services_that_they_are_given_and_nothing_else);
                 tcase_add_test(tcase, without_index_database_and_backend_their_roles_have_no_rights);
                 tcase_add_test(tcase, without_landlock_the_filter_still_holds);

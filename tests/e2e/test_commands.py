@@ -15,7 +15,7 @@ import pytest
 
 from conftest import DEADLINE, ECHO, MILLRACE, ROOT, Daemon, echo, shm_objects, text_of, wait_for
 
-COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "index", "render", "count", "redact", "config",
+COMMANDS = ["run", "submit", "result", "cancel", "status", "restart", "reload", "drain", "dlq", "sessions", "index", "render", "count", "redact", "config",
             "check"]
 ASKS_DAEMON = [["submit", "x"], ["result", "x"], ["cancel", "x"], ["status"], ["restart", "rag"], ["reload"], ["drain"]]
 

@@ -267,7 +267,7 @@ def test_a_file_of_the_version_before_gets_what_it_lacks(daemon, tmp_path):
     assert result_of(client, "kept")["text"] == "words"
     assert first.stop() == 0
     with sqlite3.connect(database(first)) as db:
-        db.executescript("DROP TABLE dead_letters; PRAGMA user_version = 1;")
+        db.executescript("DROP TABLE dead_letters; DROP TABLE sessions; DROP TABLE exchanges; PRAGMA user_version = 1;")
     d = daemon(echo(lanes=1), env=fault("rag:on_record:segv:match=POISON"), name=first.instance, directory=str(tmp_path))
     ends_as_dead_letter(d.client().submit("bad", prompt=POISON), "rag")
     assert [row["id"] for row in letters(d)] == ["bad"]

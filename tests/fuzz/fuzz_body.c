@@ -41,6 +41,7 @@ static void found_check(enum body_kind kind, const struct body_found *found, con
         span_check(&m->model, data, len, "\"");
         span_check(&m->last_user, data, len, "\"[");
         span_check(&m->first_system, data, len, "\"[");
+        span_check(&m->conversation, data, len, "{");
         span_check(&m->stream, data, len, "tfn");
         span_check(&m->stream_options, data, len, "{n");
         span_check(&m->max_tokens, data, len, "-0123456789");

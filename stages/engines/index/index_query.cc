@@ -311,7 +311,7 @@ void ask(struct index_reader *reader, const struct index_query &query,
         };
 
         Xapian::Enquire enquire(reader->db);
-        enquire.set_weighting_scheme(Xapian::BM25Weight(1.2, 0, 1000, 0.75, 0.5));
+        enquire.set_weighting_scheme(word_weight());
         enquire.set_query(whole(any));
         if (query.expand) {
                 const Xapian::MSet best = enquire.get_mset(0, EXPANSION_DOCUMENTS);

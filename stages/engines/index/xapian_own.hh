@@ -89,6 +89,10 @@ void generate(Xapian::TermGenerator &generator, const char *data, size_t n,
  * for operators. They live for ever. */
 const Xapian::Stopper *stop_words(const std::string &language);
 const Xapian::Stopper *operator_words();
+/* Words that a query repeats count as often (k3 without bound). */
+inline Xapian::BM25Weight word_weight() {
+        return Xapian::BM25Weight(1.2, 0, 1000, 0.75, 0.5);
+}
 
 struct weighed_term {
         std::string term;

@@ -62,7 +62,6 @@ enum key {
         KEY_USER_ID,       /* of the metadata */
 };
 
-enum role { ROLE_ABSENT, ROLE_USER, ROLE_SYSTEM, ROLE_ANY };
 enum value { VALUE_NULL, VALUE_BOOL, VALUE_NUMBER, VALUE_STRING, VALUE_ARRAY, VALUE_OBJECT };
 
 struct level {
@@ -81,7 +80,7 @@ struct body_scanner {
         struct body_found *found;
 
         /* The message at hand. */
-        enum role role;
+        enum body_role role;
         struct body_span content;
         uint32_t part_mark; /* length of `pending` where the part began */
         bool part_other;    /* the part says that it is no text */

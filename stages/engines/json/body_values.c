@@ -135,11 +135,10 @@ void body_region_begin(struct body_scanner *s, enum region region) {
         struct body_marks *m = &s->found->marks;
 
         if (region == AT_MESSAGES) {
-                m->n_messages = 0;
-                m->last_user = m->first_system = (struct body_span){0};
+                body_marks_begin(m);
                 s->found->query_len = s->found->earlier_len = 0;
         } else if (region == AT_MESSAGE) {
-                s->role = ROLE_ABSENT;
+                s->role = BODY_ROLE_ABSENT;
                 s->content = (struct body_span){0};
                 s->pending_len = 0;
         } else if (region == AT_CONTENT) {
@@ -217,9 +216,7 @@ void body_string(struct body_scanner *s, const unsigned char *p, size_t n, uint3
         const char *text = (const char *)p;
 
         if (in->region == AT_MESSAGE && in->key == KEY_ROLE) {
-                s->role = is_text(p, n, "user")                                   ? ROLE_USER
-                          : is_text(p, n, "system") || is_text(p, n, "developer") ? ROLE_SYSTEM
-                                                                                  : ROLE_ANY;
+                s->role = body_role_of(text, (uint32_t)n);
         } else if ((in->region == AT_MESSAGE && in->key == KEY_CONTENT) ||
                         (in->region == AT_BODY && in->key == KEY_PROMPT)) {
                 s->pending_len = 0;
@@ -374,21 +371,17 @@ static int message_value(
 }
 
 static int message_end(struct body_scanner *s, enum value value, struct body_span span) {
-        struct body_marks *m = &s->found->marks;
         char name[BODY_MEMBER_MAX];
 
         if (value != VALUE_OBJECT)
                 return wrong(s, span.off, in_message(s, "", name), "an object", value);
-        if (s->role == ROLE_ABSENT)
+        if (s->role == BODY_ROLE_ABSENT)
                 return body_fail(s, span.off, in_message(s, "", name), "no role");
-        if (s->role == ROLE_USER) {
-                m->last_user = s->content;
+        if (s->role == BODY_ROLE_USER) {
                 body_query_next(s->found);
                 query_set(s);
         }
-        if (s->role == ROLE_SYSTEM && m->n_messages == 0)
-                m->first_system = s->content;
-        m->n_messages++;
+        body_marks_message(&s->found->marks, s->role, span, s->content);
         return 1;
 }
 

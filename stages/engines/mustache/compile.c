@@ -550,3 +550,22 @@ bool mustache_asks_for(const struct mustache *t, const char *name) {
         }
         return false;
 }
+
+bool mustache_lacks(const struct mustache *t, mustache_find_fn finds, void *find_ctx,
+                struct mustache_error *ret_at) {
+        for (uint32_t i = 0; i < t->n_ops; i++) {
+                const struct op *op = &t->ops[i];
+                const struct mustache *found = NULL;
+                struct mustache_error ignored;
+
+                if ((op->kind != OP_PARTIAL && op->kind != OP_PARENT) || op->flags & OP_DYNAMIC ||
+                                finds(find_ctx, op->text, &found, &ignored) != 0 || found)
+                        continue;
+                *ret_at = (struct mustache_error){0};
+                mustache_place(t->file, t->n_file, op->at, ret_at);
+                snprintf(ret_at->name, sizeof(ret_at->name), "%.*s",
+                                op->text.n > 128 ? 128 : (int)op->text.n, op->text.p);
+                return true;
+        }
+        return false;
+}

@@ -130,12 +130,22 @@ static bool set_documents(struct reader *reader, const yaml_node_t *value) {
         return set_tokens(value, &reader->front->document_tokens);
 }
 
+static bool set_few_shot(struct reader *reader, const yaml_node_t *value) {
+        return copy_name(value, &reader->front->few_shot);
+}
+
+static bool set_nearest(struct reader *reader, const yaml_node_t *value) {
+        return set_tokens(value, &reader->front->few_shot_nearest);
+}
+
 #define TOKENS "a number of tokens, from 1"
 
 static const struct key keys[] = {
                 {"context_tokens", TOKENS, set_context},
                 {"document_tokens", TOKENS, set_documents},
                 {"escape", "none or html", set_escape},
+                {"few_shot", "a file of examples", set_few_shot},
+                {"few_shot_nearest", "a number of examples, from 1", set_nearest},
                 {"max_output_tokens", TOKENS, set_output},
                 {"missing", "empty or error", set_missing},
                 {"model", "a name", set_model},
@@ -264,11 +274,19 @@ int mustache_front_read(const char *file, size_t n, struct mustache_front *ret,
         return 0;
 }
 
+void mustache_front_path(const char *folder, const char *name, char *to, size_t cap) {
+        if (name[0] == '/')
+                snprintf(to, cap, "%s", name);
+        else
+                snprintf(to, cap, "%s/%s", folder, name);
+}
+
 void mustache_front_clear(struct mustache_front *front) {
         for (uint32_t i = 0; i < front->n_models; i++)
                 free(front->models[i]);
         free(front->models);
         free(front->model);
+        free(front->few_shot);
         free(front->params);
         *front = (struct mustache_front){0};
 }

@@ -27,8 +27,12 @@ struct mustache_front {
         char *params;    /* members of the request's body as JSON, comma separated; NULL: none */
         uint32_t n_params; /* bytes of them */
         uint64_t context_tokens, max_output_tokens, document_tokens; /* 0: as in the settings */
+        char *few_shot;            /* file of examples, as it is written; NULL: that of the settings */
+        uint64_t few_shot_nearest; /* so many of them; 0: all */
 };
 
 int mustache_front_read(
                 const char *file, size_t n, struct mustache_front *ret, struct mustache_error *err);
+/* A file that a template of that folder names: beside it, unless it is named from the root. */
+void mustache_front_path(const char *folder, const char *name, char *to, size_t cap);
 void mustache_front_clear(struct mustache_front *front);

@@ -48,6 +48,11 @@ bool mustache_asks_for(const struct mustache *t, const char *name);
 typedef int (*mustache_find_fn)(void *ctx, struct mustache_text name, const struct mustache **ret,
                 struct mustache_error *err);
 
+/* The first partial or parent that is named in the text, and that `finds` does not find: false when there is
+ * none. *ret_at: line, column and name of it. What is named by data is not looked at. */
+bool mustache_lacks(const struct mustache *t, mustache_find_fn finds, void *find_ctx,
+                struct mustache_error *ret_at);
+
 /* Where the value whose text begins at `text` would stand in the output: it is left out there. */
 struct mustache_marks {
         const char *text;

@@ -1,19 +1,10 @@
 #include "stages/engines/store/letters.h"
 
-#include <sqlite3.h>
-
-static void bind_text(struct sqlite3_stmt *s, int at, struct results_text text) {
-        sqlite3_bind_text(s, at, text.p, (int)text.n, SQLITE_STATIC);
-}
+#include "stages/engines/store/statement.h"
 
 /* Nothing is a blob too. */
 static void bind_blob(struct sqlite3_stmt *s, int at, const void *bytes, uint32_t n) {
         sqlite3_bind_blob(s, at, n ? bytes : "", (int)n, SQLITE_STATIC);
-}
-
-static int done(struct sqlite3_stmt *s, int code) {
-        sqlite3_reset(s);
-        return code == SQLITE_DONE ? 0 : STORE_E_FAILED;
 }
 
 int letters_put(struct store *store, const struct letter *letter, uint64_t most) {
@@ -23,36 +14,30 @@ int letters_put(struct store *store, const struct letter *letter, uint64_t most)
         if (!s)
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, (int64_t)letter->req_id);
-        bind_text(s, 2, letter->tenant);
-        bind_text(s, 3, letter->id);
+        statement_bind(s, 2, letter->tenant);
+        statement_bind(s, 3, letter->id);
         sqlite3_bind_int64(s, 4, letter->lane);
-        bind_text(s, 5, letter->stage);
+        statement_bind(s, 5, letter->stage);
         sqlite3_bind_int64(s, 6, letter->strikes);
         sqlite3_bind_int64(s, 7, letter->signal);
         sqlite3_bind_int64(s, 8, letter->died_ms);
         bind_blob(s, 9, letter->record, letter->record_len);
         bind_blob(s, 10, letter->body, letter->body_len);
-        r = done(s, sqlite3_step(s));
+        r = statement_done(s, sqlite3_step(s));
         s = r ? NULL : store_statement(store, SQL_LETTER_TRIM);
         if (!s)
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, (int64_t)most);
-        return done(s, sqlite3_step(s));
-}
-
-static struct results_text text_at(struct sqlite3_stmt *s, int column) {
-        const char *p = (const char *)sqlite3_column_text(s, column);
-
-        return (struct results_text){p ? p : "", p ? (uint32_t)sqlite3_column_bytes(s, column) : 0};
+        return statement_done(s, sqlite3_step(s));
 }
 
 static struct letter row_of(struct sqlite3_stmt *s) {
         struct letter letter = {.n = sqlite3_column_int64(s, 0),
                         .req_id = (uint64_t)sqlite3_column_int64(s, 1),
-                        .tenant = text_at(s, 2),
-                        .id = text_at(s, 3),
+                        .tenant = statement_text(s, 2),
+                        .id = statement_text(s, 3),
                         .lane = (uint32_t)sqlite3_column_int64(s, 4),
-                        .stage = text_at(s, 5),
+                        .stage = statement_text(s, 5),
                         .strikes = (uint32_t)sqlite3_column_int64(s, 6),
                         .signal = (uint32_t)sqlite3_column_int64(s, 7),
                         .died_ms = sqlite3_column_int64(s, 8)};
@@ -74,7 +59,7 @@ int letters_each(struct store *store, int (*each)(void *ctx, const struct letter
                 struct letter letter = row_of(s);
                 r = each(ctx, &letter);
         }
-        code = done(s, code);
+        code = statement_done(s, code);
         return r ? r : code;
 }
 
@@ -85,7 +70,7 @@ int letters_find(struct store *store, struct results_text id,
 
         if (!s)
                 return STORE_E_FAILED;
-        bind_text(s, 1, id);
+        statement_bind(s, 1, id);
         code = sqlite3_step(s);
         r = code == SQLITE_DONE ? STORE_E_NONE : STORE_E_FAILED;
         if (code == SQLITE_ROW) {
@@ -103,7 +88,7 @@ int letters_drop(struct store *store, int64_t n) {
         if (!s)
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, n);
-        r = done(s, sqlite3_step(s));
+        r = statement_done(s, sqlite3_step(s));
         if (r)
                 return r;
         return sqlite3_changes(store->db) ? 0 : STORE_E_NONE;

@@ -1,16 +1,4 @@
-#include "stages/engines/store/results.h"
-
-#include <sqlite3.h>
-
-static void bind_text(struct sqlite3_stmt *s, int at, struct results_text text) {
-        sqlite3_bind_text(s, at, text.p, (int)text.n, SQLITE_STATIC);
-}
-
-/* The end of a statement whose last step gave this code. */
-static int done(struct sqlite3_stmt *s, int code) {
-        sqlite3_reset(s);
-        return code == SQLITE_DONE ? 0 : STORE_E_FAILED;
-}
+#include "stages/engines/store/statement.h"
 
 /* ---- storing ---- */
 
@@ -21,8 +9,8 @@ static int row_of(struct store *store, const struct results_response *response, 
         if (!s)
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, (int64_t)response->req_id);
-        bind_text(s, 2, response->tenant);
-        bind_text(s, 3, response->id);
+        statement_bind(s, 2, response->tenant);
+        statement_bind(s, 3, response->id);
         code = sqlite3_step(s);
         if (code == SQLITE_ROW)
                 *ret_row = sqlite3_column_int64(s, 0);
@@ -37,14 +25,14 @@ int results_put(struct store *store, const struct results_response *response, in
         if (!s)
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, (int64_t)response->req_id);
-        bind_text(s, 2, response->tenant);
-        bind_text(s, 3, response->id);
+        statement_bind(s, 2, response->tenant);
+        statement_bind(s, 3, response->id);
         sqlite3_bind_int64(s, 4, response->lane);
         sqlite3_bind_int64(s, 5, (int64_t)response->outcome);
         sqlite3_bind_int64(s, 6, (int64_t)response->digest[0]);
         sqlite3_bind_int64(s, 7, (int64_t)response->digest[1]);
         sqlite3_bind_int64(s, 8, response->finished_ms);
-        r = done(s, sqlite3_step(s));
+        r = statement_done(s, sqlite3_step(s));
         return r ? r : row_of(store, response, ret_row);
 }
 
@@ -57,7 +45,7 @@ int results_put_event(struct store *store, int64_t row, const struct results_eve
         sqlite3_bind_int64(s, 2, (int64_t)event->ord);
         sqlite3_bind_int64(s, 3, event->type);
         sqlite3_bind_blob(s, 4, event->record, (int)event->len, SQLITE_STATIC);
-        return done(s, sqlite3_step(s));
+        return statement_done(s, sqlite3_step(s));
 }
 
 int results_cut(struct store *store, int64_t row, uint64_t last_ord) {
@@ -67,7 +55,7 @@ int results_cut(struct store *store, int64_t row, uint64_t last_ord) {
                 return STORE_E_FAILED;
         sqlite3_bind_int64(s, 1, row);
         sqlite3_bind_int64(s, 2, (int64_t)last_ord);
-        return done(s, sqlite3_step(s));
+        return statement_done(s, sqlite3_step(s));
 }
 
 int results_forget_open(struct store *store, uint32_t lane, uint64_t generation) {
@@ -101,8 +89,8 @@ int results_find(struct store *store, struct results_text tenant, struct results
 
         if (!s)
                 return STORE_E_FAILED;
-        bind_text(s, 1, tenant);
-        bind_text(s, 2, id);
+        statement_bind(s, 1, tenant);
+        statement_bind(s, 2, id);
         code = sqlite3_step(s);
         if (code == SQLITE_ROW) {
                 *ret_row = sqlite3_column_int64(s, 0);
@@ -149,7 +137,7 @@ int results_events(struct store *store, int64_t row,
 
                 r = each(ctx, &event);
         }
-        code = done(s, code);
+        code = statement_done(s, code);
         return r ? r : code;
 }
 
@@ -170,7 +158,7 @@ int results_ids(struct store *store,
                 if (text[0].p && text[1].p)
                         each(ctx, text[0], text[1]);
         }
-        return done(s, code);
+        return statement_done(s, code);
 }
 
 /* ---- forgetting ---- */
@@ -186,7 +174,7 @@ int results_expire(struct store *store, int64_t before_ms, uint32_t most, uint32
                         return STORE_E_FAILED;
                 sqlite3_bind_int64(s, 1, before_ms);
                 sqlite3_bind_int64(s, 2, most);
-                r = done(s, sqlite3_step(s));
+                r = statement_done(s, sqlite3_step(s));
                 if (r)
                         return r;
         }

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 2
+#define VERSION 3
 #define APPLICATION 0x6d696c6c /* "mill" */
 #define TEXT(n) #n
 #define NUMBER(n) TEXT(n)
@@ -39,6 +39,16 @@ static const char *const schemas[VERSION] = {
                 " record BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (req_id, tenant, id));"
                 "CREATE INDEX dead_letters_by_id ON dead_letters (id, n);"
                 "PRAGMA user_version = 2;",
+                "CREATE TABLE sessions (n INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL,"
+                " name TEXT NOT NULL, turns INTEGER NOT NULL, bytes INTEGER NOT NULL,"
+                " began_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, UNIQUE (tenant, name));"
+                "CREATE INDEX sessions_by_time ON sessions (last_ms);"
+                "CREATE TABLE exchanges (n INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL,"
+                " turn INTEGER NOT NULL, at INTEGER NOT NULL, req_id INTEGER NOT NULL, id TEXT NOT NULL,"
+                " when_ms INTEGER NOT NULL, asked TEXT NOT NULL, answer TEXT NOT NULL,"
+                " UNIQUE (session, req_id, id));"
+                "CREATE INDEX exchanges_by_turn ON exchanges (session, turn, n);"
+                "PRAGMA user_version = 3;",
 };
 
 /* Begun, and nobody knows of it any more: a request's number says which memory it was of. */
@@ -86,6 +96,27 @@ static const char *const texts[STORE_SQL_N] = {
                                     " record, length(body), body FROM dead_letters WHERE id = ?1"
                                     " ORDER BY n DESC LIMIT 1",
                 [SQL_LETTER_DROP] = "DELETE FROM dead_letters WHERE n = ?1",
+                [SQL_SESSION_MAKE] = "INSERT INTO sessions (tenant, name, turns, bytes, began_ms, last_ms)"
+                                     " VALUES (?1, ?2, 0, 0, ?3, ?3)",
+                [SQL_SESSION_FIND] = "SELECT n, turns, bytes, began_ms, last_ms FROM sessions"
+                                     " WHERE tenant = ?1 AND name = ?2 AND last_ms >= ?3",
+                [SQL_SESSION_MOVED] = "UPDATE sessions SET turns = ?2, bytes = ?3, last_ms = ?4"
+                                      " WHERE n = ?1",
+                [SQL_SESSION_DROP] = "DELETE FROM sessions WHERE n = ?1",
+                [SQL_SESSION_EXPIRE] = "DELETE FROM sessions WHERE n IN (SELECT n FROM sessions"
+                                       " WHERE last_ms < ?1 ORDER BY last_ms, n LIMIT ?2)",
+                [SQL_SESSION_EXPIRE_EXCHANGES] = "DELETE FROM exchanges WHERE session IN (SELECT n FROM"
+                                                 " sessions WHERE last_ms < ?1 ORDER BY last_ms, n"
+                                                 " LIMIT ?2)",
+                [SQL_SESSIONS] = "SELECT n, tenant, name, turns, bytes, began_ms, last_ms,"
+                                 " (SELECT count(*) FROM exchanges WHERE session = sessions.n)"
+                                 " FROM sessions ORDER BY last_ms, n",
+                [SQL_EXCHANGE_PUT] = "INSERT INTO exchanges (session, turn, at, req_id, id, when_ms,"
+                                     " asked, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                                     " ON CONFLICT DO NOTHING",
+                [SQL_EXCHANGE_TRIM] = "DELETE FROM exchanges WHERE session = ?1 AND turn <= ?2",
+                [SQL_EXCHANGES] = "SELECT turn, at, req_id, id, when_ms, asked, answer FROM exchanges"
+                                  " WHERE session = ?1 AND turn > ?2 ORDER BY n",
 };
 
 /* ---- statements ---- */
@@ -363,6 +394,23 @@ static int open_locked(const struct store_options *o, struct store *ret,
         return r ? STORE_E_FAILED : 0;
 }
 
+/* Whoever writes the file has made and checked it. */
+static int open_to_read(const struct store_options *o, struct store *ret, char why[static STORE_WHY_MAX]) {
+        int r = sqlite3_open_v2(o->path, &ret->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+        int code;
+        int64_t version;
+
+        if (r != SQLITE_OK) {
+                (void)failed(ret, r, why);
+                return STORE_E_FAILED;
+        }
+        sqlite3_busy_timeout(ret->db, STORE_BUSY_MS);
+        version = ask(ret, "PRAGMA user_version", &code);
+        if (code != SQLITE_OK)
+                (void)failed(ret, code, why);
+        return code != SQLITE_OK ? STORE_E_FAILED : version == VERSION ? 0 : STORE_E_NONE;
+}
+
 int store_open(const struct store_options *options, struct store *ret, char aside[static STORE_WHY_MAX],
                 char why[static STORE_WHY_MAX]) {
         struct store store = {.db = NULL};
@@ -371,6 +419,14 @@ int store_open(const struct store_options *options, struct store *ret, char asid
         aside[0] = why[0] = '\0';
         if (!options->create && !is_there(options->path))
                 return STORE_E_NONE;
+        if (options->read) {
+                r = open_to_read(options, &store, why);
+                if (r)
+                        store_close(&store);
+                else
+                        *ret = store;
+                return r;
+        }
         lock = folder_lock(options->path);
         if (lock < 0) {
                 snprintf(why, STORE_WHY_MAX, "%s", strerror(-lock));

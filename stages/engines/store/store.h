@@ -8,6 +8,9 @@
  * Errors  0, STORE_E_*; `why` says what in one line
  * Limits  STORE_BUSY_MS of waiting for another connection's transaction; mode 0600
  *
+ * A reader may be let in to read the folder only: SQLite then takes the index of the log as the writer has
+ * it, and what is committed is seen by whoever asks next.
+ *
  * A file that is broken is never used and never removed: it is renamed aside, with what belongs to it, but
  * by a command. A file of an older version gets what it lacks.
  */
@@ -49,6 +52,16 @@ enum store_sql {
         SQL_LETTERS,
         SQL_LETTER_FIND,
         SQL_LETTER_DROP,
+        SQL_SESSION_MAKE,
+        SQL_SESSION_FIND,
+        SQL_SESSION_MOVED,
+        SQL_SESSION_DROP,
+        SQL_SESSION_EXPIRE,
+        SQL_SESSION_EXPIRE_EXCHANGES,
+        SQL_SESSIONS,
+        SQL_EXCHANGE_PUT,
+        SQL_EXCHANGE_TRIM,
+        SQL_EXCHANGES,
         STORE_SQL_N,
 };
 
@@ -64,6 +77,8 @@ struct store_options {
         const char *path;
         bool create;     /* a file that is not there is made */
         bool leave;      /* a broken file stays where it is: STORE_E_FAILED */
+        bool read;       /* only that: nothing is made, checked or changed; STORE_E_NONE too while its
+                          * tables are not those of this version */
         bool full;       /* each commit survives the loss of power */
         uint64_t checked; /* the whole file is checked unless it was for this number; 0: it is not checked */
 };

@@ -202,6 +202,12 @@ START_TEST(spans_lie_where_the_values_are) {
         ck_assert_int_eq(body[found.marks.messages.off + found.marks.messages.len - 1], ']');
         ck_assert_uint_eq(found.marks.object_end, strrchr(body, '}') - body);
         ck_assert_uint_eq(found.marks.n_messages, 3);
+        ck_assert_uint_eq(found.marks.n_users, 1);
+        ck_assert_uint_eq(found.marks.n_assistants, 1);
+        ck_assert_uint_eq(found.marks.goes_on, 0);
+        expect_span(body, found.marks.conversation,
+                        "{\"role\":\"assistant\",\"content\":null},{\"content\":"
+                        "\"last\\u0020one\",\"role\":\"user\"}");
         ck_assert(found.usage_asked);
         expect_query("last one");
 }

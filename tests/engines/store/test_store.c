@@ -366,12 +366,14 @@ START_TEST(a_file_of_the_version_before_keeps_what_it_has_and_gets_what_it_lacks
 
         ck_assert_int_eq(open_with(true, 1), 0);
         ck_assert_int_eq(put(1, "kept", 100, 2), 0);
-        ck_assert_int_eq(sqlite3_exec(store.db, "DROP TABLE dead_letters; PRAGMA user_version = 1",
+        ck_assert_int_eq(sqlite3_exec(store.db,
+                                         "DROP TABLE dead_letters; DROP TABLE sessions;"
+                                         "DROP TABLE exchanges; PRAGMA user_version = 1",
                                          NULL, NULL, NULL),
                         SQLITE_OK);
         store_close(&store);
         ck_assert_int_eq(open_with(false, 0), 0);
-        ck_assert_int_eq(column("PRAGMA user_version"), 2);
+        ck_assert_int_eq(column("PRAGMA user_version"), 3);
         ck_assert_int_eq(column("SELECT count(*) FROM dead_letters"), 0);
         ck_assert_uint_eq(found("kept", &response), 2);
 }

@@ -15,7 +15,7 @@
 static struct prompt prompt;
 static struct templates templates;
 static const struct counters_shm *no_pages[PROCS_MAX];
-static const struct prompt_budget wide = {8192, 1024, 2000};
+static const struct prompt_budget wide = {8192, 1024, 2000, false};
 
 static inline uint32_t at(const char *body, const char *what) {
         return (uint32_t)(strstr(body, what) - body);
@@ -27,7 +27,8 @@ static inline struct record record_of(const char *body, struct body_marks *marks
 
         marks->messages.off = at(body, "[");
         marks->messages.len = (uint32_t)(strrchr(body, ']') - body) + 1 - marks->messages.off;
-        marks->n_messages = 1;
+        marks->n_messages = marks->n_users = 1;
+        marks->conversation = (struct body_span){marks->messages.off + 1, marks->messages.len - 2};
         marks->last_user = (struct body_span){at(body, content), (uint32_t)strlen(content)};
         marks->object_end = (uint32_t)strlen(body) - 1;
         record.body = (struct mr_view){body, (uint32_t)strlen(body)};
