@@ -5,7 +5,6 @@
 #include "stages/gateway/gateway.h"
 #include "stages/gateway/native.h"
 #include "stages/gateway/native_put.h"
-#include "stages/gateway/reader.h"
 
 /* Room for one event. False: the connection is gone. */
 static bool begin(struct pack_buf *w, struct conn *c, uint32_t bytes) {
@@ -128,23 +127,9 @@ static int native_result(struct gateway *gw, struct client *client, const struct
         return 0;
 }
 
-/* Who has seen all of an ended answer is told so: nothing else would ever come. */
-static void native_attached(struct client *client, struct reader *r, enum attached how) {
-        struct gateway *gw = gateway_of(client->conn);
-        struct answer *a = r->answer;
-
-        if (how != ATTACHED_AT_END)
-                return;
-        reader_remove(gw, r);
-        counters_add(gw->w->counters, COUNTER_refused, 1);
-        client_refuse(client, answer_id(a), MR_E_gone,
-                        "after: the answer has ended, and has no events behind that one", ASK_NO_RETRY);
-}
-
 const struct dialect native_dialect = {.parse = native_parse,
                 .accepted = native_accepted,
                 .cancelled = native_cancelled,
-                .attached = native_attached,
                 .error = native_error,
                 .event = native_event,
                 .text_delta = native_text_delta,

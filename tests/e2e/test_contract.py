@@ -126,20 +126,6 @@ def test_a_repeated_submit_or_attach_delivers_nothing_twice(daemon):
     assert [e["seq"] for e in other.events("r")] == [5, 6, 7]
 
 
-def test_an_attach_behind_the_last_event_is_refused_and_changes_nothing(daemon):
-    d = daemon(echo())
-    last = d.client().submit("e", prompt="a b c")[-1]
-    assert last["ev"] == "done"
-    c = d.client()
-    for after in (last["seq"], last["seq"] + 7):
-        c.send(op="attach", id="e", after=after)
-        said = c.next()
-        assert (said["ev"], said["id"], said["code"], said["status"], said["retryable"]) == ("error", "e", "gone", 410, False)
-        assert "seq" not in said and "after" in said["message"]
-    c.send(op="attach", id="e", after=last["seq"] - 1)
-    assert c.events("e")[0] == last
-
-
 def test_unary_is_one_delta_and_done(daemon):
     events = daemon(echo()).client().submit("u", prompt="a b c", stream=False)
     assert [e["ev"] for e in events] == ["accepted", "delta", "done"]
