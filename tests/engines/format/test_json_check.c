@@ -110,11 +110,14 @@ static const char nested[] =
                 "\"required\":[\"name\",\"kind\"],\"type\":\"object\"}},\"items\":{\"$ref\":\"#/$defs/Pet\"},"
                 "\"type\":\"array\",\"minItems\":1,\"maxItems\":2}";
 
+static const char unicode[] =
+                "[{\"name\":\"\\u00e9\xc3\xa9\\ud83d\\ude00z\",\"kind\":\"dog\",\"age\":null,\"friend\":{\"name\":\"Jo\","
+                "\"kind\":\"dog\",\"friend\":null}}]";
+
 START_TEST(references_and_alternatives_are_followed) {
         static const char *const good[] = {
                         "[{\"name\":\"Tom\",\"kind\":\"cat\"}]",
-                        "[{\"name\":\"\\u00e9\xc3\xa9\\ud83d\\ude00z\",\"kind\":\"dog\",\"age\":null,\"friend\":{\"name\":\"Jo\","
-                        "\"kind\":\"dog\",\"friend\":null}}]",
+                        unicode,
                         "[{\"kind\":\"cat\",\"name\":\"Tom\",\"more\":[1]},{\"name\":\"To\",\"kind\":\"dog\",\"age\":3}]"};
         static const char *const bad[] = {"[]", "{}", "[{\"name\":\"Tom\"}]", "[{\"name\":\"Tom\",\"kind\":\"cow\"}]",
                         "[{\"name\":\"T\",\"kind\":\"cat\"}]", "[{\"name\":\"Tommy\",\"kind\":\"cat\"}]",
