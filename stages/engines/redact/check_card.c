@@ -60,14 +60,15 @@ static bool grouped(const char *p, uint32_t n) {
 }
 
 /* The pattern takes digits that follow after a separator along: the longest card that is one, ending
- * with a group, is the find. */
+ * with a group, is the find. What goes on with a hyphen goes on. */
 enum check_verdict check_card(const char *p, uint32_t *n) {
         uint8_t d[19];
         uint32_t len = *n;
 
         while (len >= 12) {
                 uint32_t digits = check_digits(p, len, d, sizeof(d));
-                if (digits >= 12 && of_a_brand(d, digits) && check_luhn(d, digits, 0) &&
+                bool goes_on = len < *n && p[len] == '-';
+                if (!goes_on && digits >= 12 && of_a_brand(d, digits) && check_luhn(d, digits, 0) &&
                                 grouped(p, len)) {
                         *n = len;
                         return CHECK_SURE;

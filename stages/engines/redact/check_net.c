@@ -42,12 +42,33 @@ static const char *last_label(const char *host, uint32_t n) {
 }
 
 /* Many intranets have names that no registry knows: such an address is one all the same, less surely. */
+/* Up to a space that does not break, or a sign of the scripts that write without spaces: U+3000 to
+ * U+303F, U+FF00 to U+FF3F. */
+static uint32_t before_sign(const char *p, uint32_t n) {
+        for (uint32_t i = 0; i + 1 < n; i++)
+                if (!memcmp(p + i, "\xe3\x80", 2) || !memcmp(p + i, "\xef\xbc", 2) ||
+                                !memcmp(p + i, "\xc2\xa0", 2))
+                        return i;
+        return n;
+}
+
+/* Without letters of another script that follow a known top-level domain. */
+static uint32_t without_letters(const char *label, uint32_t n) {
+        uint32_t ascii = 0;
+
+        while (ascii < n && !(label[ascii] & 0x80))
+                ascii++;
+        return ascii < n && known_tld(label, ascii) ? ascii : n;
+}
+
 enum check_verdict check_email(const char *p, uint32_t *n) {
         const char *label;
 
+        *n = before_sign(p, *n);
         while (p[*n - 1] == '-')
                 (*n)--;
         label = last_label(p, *n);
+        *n = (uint32_t)(label - p) + without_letters(label, (uint32_t)(p + *n - label));
         if (label + 2 > p + *n)
                 return CHECK_DROP;
         return known_tld(label, (uint32_t)(p + *n - label)) ? CHECK_SURE : CHECK_KEEP;
@@ -69,11 +90,14 @@ static bool all_upper(const char *p, uint32_t n) {
         return true;
 }
 
-/* A bare name in prose: what ends as files do is one, and a capital after a dot begins a sentence. */
+/* A bare name in prose or in a program: what ends as files or as members of things do is one, and a capital
+ * after a dot begins a sentence. */
 static bool plain_name(
                 const char *host, uint32_t n, const char *label, uint32_t n_label, bool path) {
-        static const char *const files[] = {"bat", "cab", "cc", "java", "md", "mov", "pl", "ps",
-                        "py", "rs", "sh", "so", "zip"};
+        static const char *const names[] = {"bat", "cab", "call", "cc", "channel", "data", "date",
+                        "directory", "events", "fast", "free", "group", "java", "md", "mov", "name",
+                        "next", "open", "page", "pid", "pl", "place", "post", "ps", "py", "read",
+                        "rs", "select", "sh", "so", "stream", "style", "top", "zip"};
         static const char *const shouted[] = {"COM", "EDU", "GOV", "ORG"};
 
         if (n > 4 && !strncasecmp(host, "www.", 4))
@@ -86,17 +110,30 @@ static bool plain_name(
         }
         if (path)
                 return true;
-        for (uint32_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-                if (strlen(files[i]) == n_label && !memcmp(label, files[i], n_label))
+        for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+                if (strlen(names[i]) == n_label && !memcmp(label, names[i], n_label))
                         return false;
         return true;
+}
+
+/* Is each bracket that is closed one that was opened? */
+static bool opened(const char *p, uint32_t n) {
+        int open = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+                open += (p[i] == '(') - (p[i] == ')');
+        return open >= 0;
 }
 
 /* Punctuation at the end belongs to the sentence, and a bracket that the URL did not open. */
 static uint32_t without_punctuation(const char *p, uint32_t n, uint32_t least) {
         while (n > least) {
                 char c = p[n - 1];
-                if (c == ')' && memchr(p, '(', n))
+                if (n >= least + 3 && !memcmp(p + n - 3, "\xe2\x80", 2)) { /* U+2000 to U+203F */
+                        n -= 3;
+                        continue;
+                }
+                if (c == ')' && opened(p, n))
                         break;
                 if (!strchr(".,;:!?)]}*_|", c) || c == 0)
                         break;
@@ -109,7 +146,7 @@ enum check_verdict check_url(const char *p, uint32_t *n) {
         const char *scheme = *n > 8 ? memchr(p, ':', 6) : NULL;
         bool has_scheme = scheme && !memcmp(scheme, "://", 3);
         uint32_t from = has_scheme ? (uint32_t)(scheme - p) + 3 : 0;
-        uint32_t end = host_end(p, from, *n), host = end;
+        uint32_t all = before_sign(p, *n), end = host_end(p, from, all), host = end, n_label;
         const char *at = memchr(p + from, '@', end - from), *colon, *label;
 
         if (has_scheme && at)
@@ -118,11 +155,14 @@ enum check_verdict check_url(const char *p, uint32_t *n) {
         if (colon)
                 host = (uint32_t)(colon - p);
         label = last_label(p + from, host - from);
-        if (!known_tld(label, (uint32_t)(p + host - label)))
+        n_label = without_letters(label, (uint32_t)(p + host - label));
+        if (label + n_label < p + host)
+                all = host = end = (uint32_t)(label - p) + n_label;
+        if (!known_tld(label, n_label))
                 return CHECK_DROP;
-        if (!has_scheme && !plain_name(p, host, label, (uint32_t)(p + host - label), end < *n))
+        if (!has_scheme && !plain_name(p, host, label, n_label, end < all))
                 return CHECK_DROP;
-        *n = without_punctuation(p, *n, host);
+        *n = without_punctuation(p, all, host);
         return has_scheme ? CHECK_SURE : CHECK_KEEP;
 }
 

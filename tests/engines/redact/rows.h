@@ -85,6 +85,24 @@ static const char *const rows[] = {
                 "[[JWT|eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c]]",
                 "[[PRIVATE_KEY|-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf\n"
                 "-----END RSA PRIVATE KEY-----]] and more",
+                "[[PRIVATE_KEY|-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: "
+                "AES-128-CBC,0123456789ABCDEF\n\nMHcCAQEEIBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPfMHcCAQEEIBAKj34GkxFh\n"
+                "MIIB==\n-----END EC PRIVATE KEY-----]]\nand more",
+                "\"key\": \"[[PRIVATE_KEY|-----BEGIN PRIVATE KEY-----\\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf"
+                "\\nMIIB\\n-----END PRIVATE KEY-----]]\\n\"",
+                "[[PRIVATE_KEY|-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v2\n\nlQHYBFhD90vcNLYLInFEX6Ppy1tPf"
+                "\n=aB1c\n-----END PGP PRIVATE KEY BLOCK-----]]",
+                "a file begins with -----BEGIN PRIVATE KEY----- and then come lines, it ends with -----END",
+                /* neighbours of other scripts */
+                "\xe2\x80\x9c[[EMAIL_ADDRESS|jane@example.com]]\xe2\x80\x9d\xe2\x80\x94[[URL|www.example.com]]\xe2\x80\xa6 "
+                "\xf0\x9f\x93\x9e[[DATE_TIME|2024-05-17]]\xc2\xa0[[URL|example.com/a]]\xc2\xa0\xc2\xab[[CREDIT_CARD|4012888888881881]]\xc2\xbb",
+                "\xe6\x97\xa5\xe6\x9c\x9f[[DATE_TIME|2024-05-17]]\xe3\x80\x82\xe8\xaf\xb7\xe7\x9c\x8b[[URL|https://example.com/a]]"
+                "\xef\xbc\x8c\xe3\x80\x8c[[EMAIL_ADDRESS|jane@example.com]]\xe3\x80\x8d [[URL|example.com]]\xe4\xb8\xad",
+                "\xc3\xa9" "2024-05-17 is a word, and so is [[EMAIL_ADDRESS|jane@example.com]]\xe4\xb8\xad",
+                /* brackets and labels */
+                "call ([[PHONE_NUMBER|415-555-0132]]), (([[PHONE_NUMBER|(415) 555-0132]])); mac:[[MAC_ADDRESS|00:1A:2B:3C:4D:5E]], "
+                "not 00:1A:2B:3C:4D:5E:6F nor 00-1A-2B-3C-4D-5E-6F",
+                "([[URL|https://en.wikipedia.org/wiki/Foo_(bar)]]) 6304-4547-4855-4565 p->conn.next entry.name",
                 /* prose */
                 "The mill turns while water runs; nobody counts the 12 stones, nor the 3,400 sacks of 1999.",
                 "Gr\xc3\xb6\xc3\x9f" "e 42, \xe6\xbc\xa2\xe5\xad\x97 7, emoji \xf0\x9f\x98\x80 and nothing else",

@@ -155,6 +155,25 @@ START_TEST(a_match_without_an_end_lets_nothing_through) {
 }
 END_TEST
 
+/* The one pattern of ours that may grow so long. */
+START_TEST(a_private_key_that_is_too_long_lets_nothing_through) {
+        static char text[3 * REDACT_HELD];
+        struct redact *r = RIG_ALL(.min_score = 0.4);
+        size_t n = (size_t)sprintf(text, "see -----BEGIN PRIVATE KEY-----");
+
+        while (n < 2 * REDACT_HELD)
+                n += (size_t)sprintf(text + n, "\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPfMIIBOgIBAAJBAKj34Gkx");
+        n += (size_t)sprintf(text + n, "\n-----END PRIVATE KEY-----\nand after");
+        rig_whole(r, text, n, &whole);
+        ck_assert_uint_eq(whole.n, 17);
+        ck_assert(!memcmp(whole.text, "see <PRIVATE_KEY>", 17));
+        feed_in_two(r, text, n, n / 2);
+        feed_in_two(r, text, n, 20);
+        feed_in_steps(r, text, n, 7);
+        redact_free(r);
+}
+END_TEST
+
 int main(void) {
         Suite *suite = suite_create("redact splits");
         TCase *tc = tcase_create("splits");
@@ -168,6 +187,7 @@ int main(void) {
         tcase_add_test(tc, any_split_gives_the_same_with_rules_of_the_operator);
         tcase_add_test(tc, a_long_text_is_the_same_in_small_and_in_large_pieces);
         tcase_add_test(tc, a_match_without_an_end_lets_nothing_through);
+        tcase_add_test(tc, a_private_key_that_is_too_long_lets_nothing_through);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
