@@ -378,18 +378,6 @@ static int list_entities(struct options *options, char *list) {
         return 0;
 }
 
-static void from_settings(struct redact_config *to, const struct settings *s) {
-        to->entities = (const char *const *)s->post.redact.entities.v;
-        to->n_entities = s->post.redact.entities.n;
-        to->min_score = s->post.redact.min_score;
-        to->action = (enum redact_action)s->post.redact.action;
-        to->actions = (const char *const *)s->post.redact.actions.v;
-        to->n_actions = s->post.redact.actions.n;
-        to->numbered = s->post.redact.numbered;
-        to->rules = s->post.redact.rules;
-        to->key_env = s->post.redact.key_env;
-}
-
 /* Without a key hashes tell values of this run apart, and nothing else. */
 static void use_any_key(void) {
         uint8_t key[KEY_BYTES];
@@ -434,7 +422,7 @@ static int redact(struct options *options, struct settings *settings) {
         int r = 0;
 
         if (settings)
-                from_settings(&options->engine, settings);
+                options->engine = REDACT_CONFIG(&settings->post.redact);
         if (!settings || options->entities) {
                 list = strdup(options->entities ? options->entities : "all");
                 r = list ? list_entities(options, list) : CLI_FAILED;

@@ -135,7 +135,7 @@ struct counters_shm {
         mr_au64 faults_fired[COUNTERS_FAULTS_MAX];
         /* By lane where a process serves several (gateway); else index 0. */
         alignas(LAYOUT_SEPARATION) mr_au64 count[COUNTERS_N];
-        mr_au64 redactions[COUNTERS_REDACTIONS]; /* post */
+        mr_au64 redactions[COUNTERS_REDACTIONS]; /* assemble, post: by entity; the last: all others */
         struct calibration_shm calibration;      /* inference */
         mr_au64 lane_in_flight[LANES_MAX];
         mr_au64 lane_admitted[LANES_MAX];
@@ -157,6 +157,11 @@ static inline void counters_set(struct counters_shm *shm, enum counter which, ui
 }
 static inline uint64_t counters_get(const struct counters_shm *shm, enum counter which) {
         return atomic_load_explicit(&shm->count[which], memory_order_relaxed);
+}
+static inline void counters_redacted(struct counters_shm *shm, uint32_t entity, uint64_t n) {
+        uint32_t at = entity < COUNTERS_REDACTIONS ? entity : COUNTERS_REDACTIONS - 1;
+        uint64_t v = atomic_load_explicit(&shm->redactions[at], memory_order_relaxed);
+        atomic_store_explicit(&shm->redactions[at], v + n, memory_order_relaxed);
 }
 void counters_observe(struct counters_shm *shm, enum histogram which, uint64_t ns);
 const char *counters_name(enum counter which);

@@ -476,16 +476,7 @@ static int check_files(const struct check *check) {
 
 /* The rules are compiled as post will compile them. */
 static int check_redaction(const struct check *check) {
-        const struct redact_config config = {
-                .entities = (const char *const *)check->s->post.redact.entities.v,
-                .n_entities = check->s->post.redact.entities.n,
-                .min_score = check->s->post.redact.min_score,
-                .action = (enum redact_action)check->s->post.redact.action,
-                .actions = (const char *const *)check->s->post.redact.actions.v,
-                .n_actions = check->s->post.redact.actions.n,
-                .rules = check->s->post.redact.rules,
-                .key_env = check->s->post.redact.key_env,
-        };
+        const struct redact_config config = REDACT_CONFIG(&check->s->post.redact);
         struct redact *engine = NULL;
         struct redact_why why = {""};
         int r = redact_load(&config, &engine, &why);
@@ -528,7 +519,6 @@ static int check_format(const struct check *check) {
 static int check_available(const struct check *check) {
         static const char *const later[] = {
                 "auth.keys_file", "inference.cache.enabled",
-                "post.redact.input", "post.redact.restore",
                 "telemetry.otlp",
         };
         struct settings *plain;

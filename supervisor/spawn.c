@@ -121,7 +121,7 @@ static int env_add_keys(
                         r = env_add(env, n, s->inference.workers.v[i].api_key_env);
         if ((role == ROLE_RAG || role == ROLE_WATCH) && s->rag.embeddings)
                 r = env_add(env, n, s->rag.embeddings->api_key_env);
-        if (role == ROLE_POST)
+        if (role == ROLE_POST || role == ROLE_ASSEMBLE)
                 r = env_add(env, n, s->post.redact.key_env);
         if (r == 0 && role == ROLE_RAG && s->rag.rerank)
                 r = env_add(env, n, s->rag.rerank->api_key_env);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/assemble/redact_prompt.h"
 #include "stages/assemble/screening.h"
 #include "stages/assemble/templates.h"
 #include "stages/common/poison.h"
@@ -28,7 +29,8 @@ struct assemble {
         struct prompt prompt;
         struct prompt_budget budget;
         struct templates templates;
-        struct screening *screening; /* NULL: nothing is looked for */
+        struct screening *screening;  /* NULL: nothing is looked for */
+        struct redact_prompt *redact; /* NULL: prompts are not redacted */
         struct history *history; /* NULL: none is kept */
         struct ring_msg held;    /* an input that waits for its history; seq 0: none */
         struct loop_timer patience;
@@ -66,7 +68,7 @@ static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         uint64_t bytes = (uint64_t)msg->len * OUTPUT_GROWTH + OUTPUT_FIXED;
         int r;
 
-        if (bytes > as->tx->map.geo.max_rec || as->templates.folder.n || as->history ||
+        if (bytes > as->tx->map.geo.max_rec || as->templates.folder.n || as->history || as->redact ||
                         w->settings->assemble.few_shot)
                 bytes = as->tx->map.geo.max_rec;
         r = ring_tx_room(as->tx, 1, bytes);
@@ -115,7 +117,7 @@ static void output_record(struct worker *w, const struct ring_msg *msg, const st
 /* The request ends here: what is left of it travels on as an ERROR. */
 static void output_error(struct worker *w, const struct ring_msg *msg, struct record *record,
                 enum mr_error code, const char *message) {
-        record->has &= RECORD_HEAD;
+        record->has &= RECORD_HEAD & ~HAS(redacted); /* nobody is to restore anything */
         record->has |= HAS(code) | HAS(message);
         record->code = code;
         record->message = (struct mr_view){message, (uint32_t)strlen(message)};
@@ -142,6 +144,14 @@ static void prompt_failed(
                 return;
         case PROMPT_E_GONE:
                 output_error(w, msg, record, MR_E_internal, "the request's body is gone");
+                return;
+        case PROMPT_E_BLOCKED:
+                redact_prompt_tell(as->redact, w->counters);
+                output_error(w, msg, record, MR_E_content_filtered, as->prompt.message);
+                return;
+        case PROMPT_E_UNREADABLE:
+                output_error(w, msg, record, MR_E_internal,
+                                "the prompt cannot be read, so it cannot be redacted");
                 return;
         }
 }
@@ -205,6 +215,7 @@ static bool screen(struct worker *w, const struct ring_msg *msg, struct record *
 static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_t *documents) {
         struct assemble *as = w->stage;
         const struct arena_view *arena = NULL;
+        struct mr_view note = {NULL, 0};
         struct record record;
         int r = record_decode(&w->decoder, msg->data, msg->len, &record);
 
@@ -217,6 +228,8 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                 return true;
         documents_limit(as, &record, *documents);
         r = prompt_build(&as->prompt, &as->templates, &record, arena, &as->budget);
+        if (r == 0 && as->redact)
+                r = redact_prompt(as->redact, &as->prompt, &record, arena, &note);
         if (r) {
                 prompt_failed(w, msg, &record, r);
                 return true;
@@ -240,6 +253,10 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
                 record.has |= HAS(n_documents);
                 record.n_documents = as->prompt.n_documents;
         }
+        if (note.n) {
+                record.has |= HAS(redacted);
+                record.redacted = note;
+        }
         record.assemble_us = UINT64_MAX; /* as long as it gets */
         if (record_size_bound(&record) > as->tx->map.geo.max_rec) {
                 if (record.has & HAS(documents) && record.documents->via.array.size > 0) {
@@ -251,6 +268,8 @@ static bool request_output(struct worker *w, const struct ring_msg *msg, uint32_
         }
         if (as->prompt.n_history)
                 counters_add(w->counters, COUNTER_histories, 1);
+        if (as->redact)
+                redact_prompt_tell(as->redact, w->counters);
         record.assemble_us = spent(w) / NS_PER_US;
         output_record(w, msg, &record, RECORD_REQUEST);
         return true;
@@ -399,9 +418,24 @@ static unsigned assemble_turn(struct worker *w) {
         return n;
 }
 
+/* What is looked for in prompts. */
+static int init_rules(struct worker *w) {
+        struct assemble *as = w->stage;
+        struct redact_why why = {""};
+        const char *key = "post.safety";
+        int r = screening_new(w->settings, &as->screening, &why);
+
+        if (r == 0) {
+                key = "post.redact";
+                r = redact_prompt_new(w->settings, &as->redact, &why);
+        }
+        if (r == -EINVAL)
+                log_error("settings", "key=%s error=\"%s\"", key, why.text);
+        return r;
+}
+
 static int assemble_init(struct worker *w) {
         struct assemble *as = calloc(1, sizeof(*as));
-        struct redact_why why = {""};
         const char *database = w->settings->stream.database;
         int r;
 
@@ -421,11 +455,7 @@ static int assemble_init(struct worker *w) {
                 r = templates_init(&as->templates, w->settings);
         if (r == 0)
                 r = prompt_init(&as->prompt, w->all_counters);
-        if (r == 0)
-                r = screening_new(w->settings, &as->screening, &why);
-        if (r == -EINVAL)
-                log_error("settings", "key=post.safety error=\"%s\"", why.text);
-        return r;
+        return r ? r : init_rules(w);
 }
 
 static int assemble_attach(struct worker *w) {
@@ -452,6 +482,7 @@ static void assemble_fini(struct worker *w) {
         screening_free(as->screening);
         prompt_close(&as->prompt);
         templates_close(&as->templates);
+        redact_prompt_free(as->redact);
         free(as);
 }
 

@@ -9,7 +9,7 @@
 
 void earlier_put(struct prompt *prompt, struct json_buf *lit, const struct body_marks *marks,
                 struct history_slice history) {
-        struct prompt_edit edit = {.at = marks->conversation.off, .from = lit->len};
+        struct prompt_edit edit = {.at = marks->conversation.off, .from = lit->len, .client = true};
 
         for (uint32_t i = 0; i < history.n; i++) {
                 json_put(lit, history.v[i].asked.p, history.v[i].asked.n);

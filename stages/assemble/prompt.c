@@ -131,6 +131,13 @@ static void edit_add(
         prompt_edit_put(prompt, (struct prompt_edit){.at = at, .from = from, .to = lit->len});
 }
 
+static void edit_add_clients(
+                struct prompt *prompt, uint32_t at, const struct json_buf *lit, uint32_t from) {
+        prompt_edit_put(prompt,
+                        (struct prompt_edit){
+                                        .at = at, .from = from, .to = lit->len, .client = true});
+}
+
 int prompt_body_copy(const struct record *record, const struct arena_view *arena, uint32_t at,
                 uint32_t n, char *to) {
         struct arena_ref ref = prompt_body_ref(record);
@@ -188,7 +195,7 @@ static int add_system(struct prompt *prompt, struct json_buf *lit, const struct 
                 json_put_text(lit, "{\"role\":\"system\",\"content\":\"");
                 json_put_escaped(lit, record->system.p, record->system.n);
                 json_put_text(lit, marks->n_messages ? "\"}," : "\"}");
-                edit_add(prompt, marks->messages.off + 1, lit, from);
+                edit_add_clients(prompt, marks->messages.off + 1, lit, from);
                 return lit->full ? PROMPT_E_TOO_LARGE : 0;
         }
         int r = prompt_body_copy(record, arena, marks->first_system.off, 1, &kind);
@@ -198,7 +205,7 @@ static int add_system(struct prompt *prompt, struct json_buf *lit, const struct 
         json_put_escaped(lit, record->system.p, record->system.n);
         put_word(lit, "\n\n");
         content_close(lit, kind);
-        edit_add(prompt, marks->first_system.off + 1, lit, from);
+        edit_add_clients(prompt, marks->first_system.off + 1, lit, from);
         return lit->full ? PROMPT_E_TOO_LARGE : 0;
 }
 
@@ -210,7 +217,7 @@ static void add_params(struct prompt *prompt, struct json_buf *lit, const struct
                 return;
         json_put_text(lit, ",");
         json_put(lit, record->params.p, record->params.n);
-        edit_add(prompt, marks->object_end, lit, from);
+        edit_add_clients(prompt, marks->object_end, lit, from);
 }
 
 /* As many documents as the budget has room for, best first. */

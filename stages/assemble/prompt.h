@@ -38,6 +38,8 @@ enum prompt_error {
         PROMPT_E_TOO_LARGE, /* what is inserted does not fit */
         PROMPT_E_CONTEXT,   /* it is longer than the model's context allows: `message` has the numbers */
         PROMPT_E_RENDER,    /* the template cannot be rendered: `message` says why */
+        PROMPT_E_BLOCKED,   /* something in it may not be sent: `message` says what */
+        PROMPT_E_UNREADABLE, /* it cannot be walked, so it cannot be redacted */
 };
 
 struct prompt_edit {
@@ -45,6 +47,7 @@ struct prompt_edit {
         uint32_t skip;        /* bytes of the body that are left out from there on */
         uint32_t from, to;    /* range of `literal` that is inserted */
         struct body_span own; /* then bytes of the body itself; len 0: none */
+        bool client; /* what is inserted came from the client, too, or was said to it */
 };
 
 struct prompt {

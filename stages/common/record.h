@@ -117,8 +117,9 @@ struct record {
 #define RECORD_HEAD                                                                                \
         (HAS(gateway) | HAS(id) | HAS(tenant) | HAS(options) | HAS(model) | HAS(session) |         \
                         HAS(deadline_ns) | HAS(priority) | HAS(digest_hi) | HAS(digest_lo) |       \
-                        HAS(rag_us) | HAS(assemble_us) | HAS(prompt_tokens) | HAS(stop) |          \
-                        HAS(response_format) | HAS(max_tokens) | HAS(safety) | HAS(tripwire))
+                        HAS(rag_us) | HAS(assemble_us) | HAS(prompt_tokens) | HAS(redacted) |      \
+                        HAS(stop) | HAS(response_format) | HAS(max_tokens) | HAS(safety) |         \
+                        HAS(tripwire))
 
 struct record_decoder {
         msgpack_zone zone;

@@ -170,7 +170,8 @@ static int put_run(void *ctx, const struct splice_piece *run) {
         return r;
 }
 
-/* assemble's pieces: [offset, length] of the body, or literal bytes. None: the body as it is. */
+/* assemble's pieces: [offset, length] of the body, literal bytes, or [offset, length, literal] where they
+ * stand in the place of some of the body. None: the body as it is. */
 static int read_pieces(struct build *b, struct splice_piece **ret, uint32_t *ret_n) {
         const struct record *record = flight_record(b->f);
         const msgpack_object *list = record->has & HAS(pieces) ? record->pieces : NULL;
@@ -184,21 +185,17 @@ static int read_pieces(struct build *b, struct splice_piece **ret, uint32_t *ret
         pieces[0].len = request_body_len(b->f);
         for (uint32_t i = 0; i < n; i++) {
                 const msgpack_object *item = &list->via.array.ptr[i];
-                const msgpack_object *pair =
-                                item->type == MSGPACK_OBJECT_ARRAY ? item->via.array.ptr : NULL;
-                if (item->type == MSGPACK_OBJECT_BIN) {
-                        pieces[i] = (struct splice_piece){
-                                        .literal = item->via.bin.ptr, .len = item->via.bin.size};
-                } else if (pair && item->via.array.size == 2 &&
-                                pair[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
-                                pair[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
-                                pair[0].via.u64 <= UINT32_MAX && pair[1].via.u64 <= UINT32_MAX) {
-                        pieces[i] = (struct splice_piece){.off = (uint32_t)pair[0].via.u64,
-                                        .len = (uint32_t)pair[1].via.u64};
-                } else {
+                struct body_span span = {0, 0};
+                const msgpack_object *literal;
+                if (request_piece(item, &span, &literal)) {
                         free(pieces);
                         return -EPROTO;
                 }
+                if (literal)
+                        pieces[i] = (struct splice_piece){.literal = literal->via.bin.ptr,
+                                        .len = literal->via.bin.size};
+                else
+                        pieces[i] = (struct splice_piece){.off = span.off, .len = span.len};
         }
         return 0;
 }

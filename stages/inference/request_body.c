@@ -83,3 +83,44 @@ int request_body_marks(struct flight *f, struct body_marks *ret) {
         memcpy(ret, record->marks.p, sizeof(*ret));
         return 0;
 }
+
+/* ---- pieces ---- */
+
+static bool is_offset(const msgpack_object *o) {
+        return o->type == MSGPACK_OBJECT_POSITIVE_INTEGER && o->via.u64 <= UINT32_MAX;
+}
+
+int request_piece(const msgpack_object *piece, struct body_span *ret_span,
+                const msgpack_object **ret_literal) {
+        const msgpack_object *of = piece->via.array.ptr;
+        uint32_t n = piece->type == MSGPACK_OBJECT_ARRAY ? piece->via.array.size : 0;
+
+        if (piece->type == MSGPACK_OBJECT_BIN) {
+                *ret_span = (struct body_span){0, 0};
+                *ret_literal = piece;
+                return 0;
+        }
+        if (n < 2 || n > 3 || !is_offset(&of[0]) || !is_offset(&of[1]) ||
+                        (n == 3 && of[2].type != MSGPACK_OBJECT_BIN))
+                return -EPROTO;
+        *ret_span = (struct body_span){(uint32_t)of[0].via.u64, (uint32_t)of[1].via.u64};
+        *ret_literal = n == 3 ? &of[2] : NULL;
+        return 0;
+}
+
+bool request_replaced(struct flight *f, uint32_t off, uint32_t *index, struct body_span *ret_span,
+                struct mr_view *ret_instead) {
+        const struct record *record = flight_record(f);
+        const msgpack_object *list = record->has & HAS(pieces) ? record->pieces : NULL;
+        uint32_t n = list && list->type == MSGPACK_OBJECT_ARRAY ? list->via.array.size : 0;
+
+        for (; *index < n; ++*index) {
+                const msgpack_object *literal;
+                if (request_piece(&list->via.array.ptr[*index], ret_span, &literal) || !literal ||
+                                !ret_span->len || ret_span->off < off)
+                        continue;
+                *ret_instead = (struct mr_view){literal->via.bin.ptr, literal->via.bin.size};
+                return true;
+        }
+        return false;
+}

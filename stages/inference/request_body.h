@@ -12,7 +12,6 @@
 
 #include "stages/common/record.h"
 #include "stages/engines/json/marks.h"
-#include "stages/engines/json/marks.h"
 
 struct flight;
 
@@ -25,3 +24,11 @@ int request_body_copy(struct flight *f, uint32_t off, uint32_t len, void *to);
 int request_body_window(struct flight *f, uint32_t off, const uint8_t **ret, uint32_t *ret_len);
 /* The byte spans that the gateway found; all zero when the record has none. 0 or -EPROTO. */
 int request_body_marks(struct flight *f, struct body_marks *ret);
+/* One of assemble's pieces. *ret_span: the bytes of the body that it is, or stands in the place of; len
+ * 0: none. *ret_literal: what it says itself; NULL: those bytes. 0 or -EPROTO. */
+int request_piece(const msgpack_object *piece, struct body_span *ret_span,
+                const msgpack_object **ret_literal);
+/* The first piece, from *index on, that stands in the place of bytes of the body at `off` or behind it;
+ * *index moves on to it. False: there is none. */
+bool request_replaced(struct flight *f, uint32_t off, uint32_t *index, struct body_span *ret_span,
+                struct mr_view *ret_instead);

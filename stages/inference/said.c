@@ -11,6 +11,12 @@ struct out {
         uint32_t n;
 };
 
+struct run {
+        const uint8_t *p;
+        uint32_t n;
+        bool body; /* else what stands in the place of some of it */
+};
+
 void said_init(struct said *s, uint32_t off, uint32_t len) {
         *s = (struct said){.at = off, .end = off + len};
 }
@@ -151,7 +157,6 @@ static void other_byte(struct said *s, uint8_t c) {
 }
 
 static void take_byte(struct said *s, uint8_t c, struct out *out) {
-        s->at++;
         switch (s->state) {
         case SAID_OUTSIDE:
                 outside_byte(s, c);
@@ -170,24 +175,56 @@ static bool is_space(char c) {
         return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Bytes from where s stands on: of the body up to the next that others stand in the place of, or of
+ * those. ret->n 0: there are none, and s has moved on. */
+static int window(struct said *s, struct flight *f, struct run *ret) {
+        struct body_span span;
+        struct mr_view instead;
+        bool replaced = request_replaced(f, s->at, &s->piece, &span, &instead) &&
+                        span.off < s->end && span.len <= s->end - span.off;
+        int r;
+
+        *ret = (struct run){.body = true};
+        if (replaced && span.off == s->at) {
+                ret->body = false;
+                ret->n = instead.n - s->instead;
+                if (ret->n) {
+                        ret->p = (const uint8_t *)instead.p + s->instead;
+                        return 0;
+                }
+                s->at += span.len;
+                s->instead = 0;
+                return 0;
+        }
+        r = request_body_window(f, s->at, &ret->p, &ret->n);
+        if (r)
+                return r == REQUEST_BODY_E_GONE ? SAID_E_GONE : r;
+        if (replaced && ret->n > span.off - s->at)
+                ret->n = span.off - s->at;
+        return 0;
+}
+
 int said_piece(struct said *s, struct flight *f, char *to, uint32_t cap, uint32_t *ret_len) {
-        const uint8_t *bytes = NULL;
-        uint32_t n = 0, left = 0;
+        struct run run = {.n = 0};
+        uint32_t n = 0;
         struct said before;
         bool space = false, between = true; /* between two characters */
 
         while (s->at < s->end && n + OUT_MAX <= cap) {
                 struct out out;
-                if (left == 0) {
-                        int r = request_body_window(f, s->at, &bytes, &left);
+                if (run.n == 0) {
+                        int r = window(s, f, &run);
                         if (r)
-                                return r == REQUEST_BODY_E_GONE ? SAID_E_GONE : r;
+                                return r;
+                        if (run.n == 0)
+                                continue;
                 }
                 if (space && between)
                         before = *s;
                 out.n = 0;
-                take_byte(s, *bytes++, &out);
-                left--;
+                take_byte(s, *run.p++, &out);
+                run.n--;
+                *(run.body ? &s->at : &s->instead) += 1;
                 between = out.n > 0;
                 if (!between)
                         continue;

@@ -6,6 +6,7 @@
  * place to come back to Errors  0, SAID_E_*, -EPROTO (the record names bytes that are not there)
  * Limits  a piece is at most the caller's buffer, at least 16 bytes; nothing here allocates
  *
+ * Where assemble has put something in the place of bytes of the body, that is said.
  * A piece ends after white space, where words end, so that an answer comes word by word. The text
  * comes out byte for byte; a lone surrogate becomes U+FFFD, as everywhere in the daemon.
  */
@@ -26,6 +27,8 @@ enum said_state { SAID_OUTSIDE, SAID_KEY, SAID_SKIP, SAID_TEXT };
 
 struct said {
         uint32_t at, end; /* bytes of the body still to be read */
+        uint32_t piece;   /* where to look for the next that stands in the place of some of them */
+        uint32_t instead; /* of that, bytes that have been read */
         enum said_state state;
         bool escape;   /* behind a backslash */
         uint8_t n_hex; /* hex digits of \u still to come */

@@ -72,9 +72,9 @@ void post_emit(struct worker *w, const struct ring_msg *msg, struct slab_version
 /* What a delta has beside its text goes with the first piece, or alone. */
 #define POST_ONCE (HAS(extra) | HAS(tool) | HAS(model) | HAS(created))
 
-/* The end of a piece of at most POST_PIECE bytes that does not cut a character. */
-static uint32_t piece_end(const char *text, uint32_t from, uint32_t n) {
-        uint32_t end = n - from > POST_PIECE ? from + POST_PIECE : n;
+/* The end of a piece of at most so many bytes that does not cut a character. */
+static uint32_t piece_end(const char *text, uint32_t from, uint32_t n, uint32_t piece) {
+        uint32_t end = n - from > piece ? from + piece : n;
 
         while (end < n && end > from && ((uint8_t)text[end] & 0xc0) == 0x80)
                 end--;
@@ -83,8 +83,10 @@ static uint32_t piece_end(const char *text, uint32_t from, uint32_t n) {
 
 void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record, const char *text, uint32_t n) {
+        const struct post *post = w->stage;
+
         for (uint32_t from = 0; from < n || (from == 0 && record->has & POST_ONCE);) {
-                uint32_t end = piece_end(text, from, n);
+                uint32_t end = piece_end(text, from, n, post->piece);
                 record->text = (struct mr_view){text + from, end - from};
                 post_emit(w, msg, next, record, RECORD_DELTA, 0);
                 record->has &= ~POST_ONCE;
@@ -119,7 +121,7 @@ static void say(struct worker *w, const struct ring_msg *msg, struct slab_versio
         bool all = post_bound(bounds, &text), formats = kind == HOLD_TEXT && bounds->what, goes_on = true;
 
         if (all)
-                post_redact_extra(record);
+                post_drop_logprobs(record);
         if (formats)
                 goes_on = post_format_text(w, msg, next, record, text, false);
         else if (same && !all && !((post->redaction || post->safety) && kind != HOLD_OTHER))
@@ -139,8 +141,8 @@ static void say_delta(struct worker *w, const struct ring_msg *msg, struct slab_
         struct mr_view text = record->text;
         bool clean;
 
-        if (post->redaction)
-                post_redact_extra(record);
+        if (post->redaction && !post_redact_extra(w, msg, next, record))
+                return;
         if (post->redaction && record->has & HAS(tool) && !post_redact_tool(w, msg, next, record))
                 return;
         if (record->has & HAS(tool) || kind == HOLD_REFUSAL)
@@ -193,21 +195,6 @@ static void mark_cited(const struct record *record, const struct citations *cita
         }
 }
 
-struct record post_delta_of(uint16_t choice, uint8_t kind) {
-        static const char *const kinds[] = {"text", "reasoning", "refusal", "other"};
-        struct record record = {.has = HAS(text)};
-
-        if (choice) {
-                record.has |= HAS(choice);
-                record.choice = choice;
-        }
-        if (kind != HOLD_TEXT) {
-                record.has |= HAS(delta_kind);
-                record.delta_kind = (struct mr_view){kinds[kind], (uint32_t)strlen(kinds[kind])};
-        }
-        return record;
-}
-
 static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record) {
         struct post *post = w->stage;
@@ -220,7 +207,7 @@ static void on_done(struct worker *w, const struct ring_msg *msg, struct slab_ve
         if (next->done)
                 return;
         if (post->redaction) {
-                post_redact_extra(record);
+                (void)post_redact_extra(w, msg, next, record);
                 post_redact_counts(w, record);
         }
         post_safety_counts(w, record);
@@ -281,6 +268,22 @@ static void give_up(struct worker *w, const struct ring_msg *msg, struct slab_ve
 
 /* ---- records ---- */
 
+/* A head goes on without assemble's note: the values in it are for nobody else. */
+static void on_request(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
+        struct record record;
+        int r = record_decode(&w->decoder, msg->data, msg->len, &record);
+
+        if (r)
+                worker_fail(w, "post: inference wrote a broken record", r);
+        if (record.has & HAS(redacted)) {
+                record.has &= ~HAS(redacted);
+                post_emit(w, msg, next, &record, RECORD_REQUEST, msg->flags);
+        } else {
+                emit_same(w, msg, next);
+        }
+        (void)post_begin(w, msg, next, &record);
+}
+
 /* Folds one record into its request's version and emits what follows from it. */
 static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         struct post *post = w->stage;
@@ -298,8 +301,7 @@ static void fold(struct worker *w, const struct ring_msg *msg, uint32_t slot) {
         FAULT(w, "on_record", msg->data, msg->len);
         switch (msg->type) {
         case RECORD_REQUEST:
-                emit_same(w, msg, next);
-                (void)post_begin(w, msg, next);
+                on_request(w, msg, next);
                 return;
         case RECORD_RESTART:
                 post_begin_anew(w, next);
@@ -358,13 +360,13 @@ static bool is_formatted(const struct post *post, const struct ring_msg *msg) {
 static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         struct post *post = w->stage;
         uint64_t bytes = (uint64_t)msg->len * HOLD_GROWTH + POST_OUTPUTS * 512u + post->spare, most;
-        uint32_t n = POST_OUTPUTS + msg->len * HOLD_GROWTH / POST_PIECE +
+        uint32_t n = POST_OUTPUTS + (msg->len * HOLD_GROWTH + post->spare / 2) / post->piece +
                      (post->redaction || post->safety ? REDACTION_STREAMS : 0);
         int r;
 
         if (is_formatted(post, msg)) {
                 bytes += FORMAT_STREAMS * FORMAT_HELD;
-                n += FORMAT_STREAMS;
+                n += FORMAT_STREAMS + FORMAT_STREAMS * FORMAT_HELD / post->piece;
         }
         most = post->tx->map.geo.bytes - (uint64_t)RING_ALIGN_BYTES * n; /* an empty ring takes all of it */
         if (bytes > most)
@@ -382,6 +384,30 @@ static bool has_credit(struct worker *w, const struct ring_msg *msg) {
         return r == 0;
 }
 
+/* Claims a slot for a head, which itself goes on at once, with what is needed of it later. */
+static int slot_claim(struct worker *w, const struct ring_msg *msg, uint32_t *ret) {
+        struct post *post = w->stage;
+        struct ring_msg head = *msg;
+        int r;
+
+        head.data = post->asked;
+        head.len = post_asked(w, msg, true);
+        r = slab_claim(&post->slab, &head, ret);
+        if (r && post->n_batch) { /* the slot may be one that this batch ends */
+                batch_commit(w);
+                r = slab_claim(&post->slab, &head, ret);
+        }
+        if (r == SLAB_E_EXTENTS) { /* no answer waits for a note: placeholders stay */
+                head.len = post_asked(w, msg, false);
+                r = slab_claim(&post->slab, &head, ret);
+        }
+        if (r == SLAB_E_EXTENTS) { /* nobody ends for one that waits: post_begin() ends it */
+                head.len = 0;
+                r = slab_claim(&post->slab, &head, ret);
+        }
+        return r;
+}
+
 /* The slot of this record's request; a head claims one. False: it must wait in the ring. */
 static bool slot_of(struct worker *w, const struct ring_msg *msg, uint32_t *ret) {
         struct post *post = w->stage;
@@ -389,22 +415,8 @@ static bool slot_of(struct worker *w, const struct ring_msg *msg, uint32_t *ret)
         *ret = slab_find(&post->slab, msg->req_id);
         if (*ret != SLAB_NONE && slab_peek(&post->slab, *ret)->done)
                 *ret = SLAB_NONE; /* it ended already: only to be acked */
-        else if (*ret == SLAB_NONE && msg->type == RECORD_REQUEST) {
-                struct ring_msg head = *msg;
-                int r;
-                head.data = post->asked; /* the head goes on at once; this is needed again */
-                head.len = post_asked(w, msg);
-                r = slab_claim(&post->slab, &head, ret);
-                if (r && post->n_batch) { /* the slot may be one that this batch ends */
-                        batch_commit(w);
-                        r = slab_claim(&post->slab, &head, ret);
-                }
-                if (r == SLAB_E_EXTENTS) { /* nobody ends for one that waits: post_begin() ends it */
-                        head.len = 0;
-                        r = slab_claim(&post->slab, &head, ret);
-                }
-                return r == 0;
-        }
+        else if (*ret == SLAB_NONE && msg->type == RECORD_REQUEST)
+                return slot_claim(w, msg, ret) == 0;
         return true;
 }
 
@@ -476,9 +488,10 @@ static int init_redaction(struct worker *w, uint32_t text_bytes) {
                 log_error("settings", "key=post.redact error=\"%s\"", why.text);
         if (!post->redaction)
                 return r;
-        post->call_bytes = text_bytes + CALL_BYTES;
+        post->call_bytes = (uint32_t)(w->settings->memory.ring_bytes / 4);
         post->call = malloc(post->call_bytes);
-        return post->call ? 0 : -ENOMEM;
+        post->extra = malloc(2 * (size_t)text_bytes + 2);
+        return post->call && post->extra ? 0 : -ENOMEM;
 }
 
 static int post_init(struct worker *w) {
@@ -530,6 +543,7 @@ static int post_attach(struct worker *w) {
 
         post->rx = &in->rx;
         post->tx = &out->tx;
+        post->piece = post->tx->map.geo.max_rec / 4;
         post->out = out;
         post->cancels = worker_find_out(w, RING_CANCEL, w->hello.lane,
                         topology_proc_stage(w->topology, w->hello.lane, ROLE_INFERENCE));
@@ -558,6 +572,7 @@ static void post_fini(struct worker *w) {
         record_decoder_close(&post->decoder);
         free(post->asked);
         free(post->packed);
+        free(post->extra);
         free(post->call);
         free(post->text);
         free(post);

@@ -63,6 +63,11 @@ bool post_bound(struct post_bounds *bounds, struct mr_view *text) {
 
 /* ---- texts ---- */
 
+void post_drop_logprobs(struct record *record) {
+        if (record->has & HAS(extra) && memmem(record->extra.p, record->extra.n, "logprobs", 8))
+                record->has &= ~HAS(extra);
+}
+
 static void end_invalid(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 const char *why) {
         char message[128];
@@ -83,7 +88,7 @@ bool post_format_text(struct worker *w, const struct ring_msg *msg, struct slab_
                 return false;
         }
         if (f->n_out != text.n || memcmp(f->out, text.p, text.n) != 0)
-                post_redact_extra(record);
+                post_drop_logprobs(record);
         if (!post_go_on(w, msg, next, record, HOLD_TEXT, (struct mr_view){f->out, f->n_out}))
                 return false;
         if (e == FORMAT_E_INVALID) {

@@ -19,8 +19,7 @@
 
 #define POST_OUTPUTS (HOLD_STREAMS + 1u)
 #define RING_ALIGN_BYTES 64u /* what each record of a ring may take beside its own bytes */
-#define POST_PIECE 65536u /* a delta that grew is cut into pieces of this size */
-#define CALL_BYTES 65536u /* what a tool call has beside its arguments */
+#define CALL_BYTES 512u /* the record of a tool call beside what its input has */
 #define COUNTS_BYTES (REDACTION_COUNTS * (REDACT_NAME_MAX + 8u))
 #define SCREEN_COUNTS_BYTES (REDACT_ENTITIES_MAX * (REDACT_NAME_MAX + 8u)) /* a prompt's */
 
@@ -70,12 +69,15 @@ struct post {
         struct redaction *safety;    /* likewise: what waits of texts that are looked at */
         uint8_t found[COUNTS_BYTES + SCREEN_COUNTS_BYTES];
         uint8_t *packed;             /* what waits of the request at hand */
-        uint8_t *asked;              /* of a head: what post needs of it later */
+        uint8_t *asked; /* of a head: what post needs of it later */
         uint32_t asked_bytes;
+        uint32_t piece;  /* a delta that grew is cut into pieces of at most this size */
         uint32_t spare;  /* room in the output ring for what redaction adds to an input, and lists held back */
         uint32_t budget; /* of text, left for the input at hand */
         uint32_t slot;   /* of the input at hand */
         uint8_t counts[COUNTS_BYTES];
+        char *extra;   /* members that are not known, as they go on: those of a delta, then those of its call */
+        uint32_t n_extra;
         uint8_t *call; /* a tool call as it goes on */
         uint32_t call_bytes;
         uint64_t turn_ns;
@@ -88,8 +90,6 @@ void post_emit(struct worker *w, const struct ring_msg *msg, struct slab_version
 /* A text goes on in pieces; *record is what stands beside it. */
 void post_emit_text(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record, const char *text, uint32_t n);
-/* The record of a delta of this stream, without its text. */
-struct record post_delta_of(uint16_t choice, uint8_t kind);
 void post_cancel_inference(struct worker *w, const struct ring_msg *msg);
 /* A text behind its formatting: past the lists, redacted where that is configured, and out. False: the answer has
  * ended. */
@@ -105,10 +105,14 @@ bool post_redacted(struct worker *w, const struct ring_msg *msg, struct slab_ver
 static inline struct post_state *post_state_of(struct slab_version *next) {
         return (struct post_state *)next->state;
 }
-/* What a head asks for, packed: the payload that the request's slot keeps. Returns its bytes. */
-uint32_t post_asked(struct worker *w, const struct ring_msg *msg);
+/* What a head asks for, and assemble's note of its prompt where there is room for that too, packed: the payload
+ * that the request's slot keeps. Returns its bytes. */
+uint32_t post_asked(struct worker *w, const struct ring_msg *msg, bool noted);
 /* A head came. False: there was no room for what it asks for, and the request has ended. */
-bool post_begin(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
+bool post_begin(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                const struct record *record);
+/* What the payload of the request at hand says. Its views live in the slab. */
+void post_payload(struct worker *w, struct record *ret);
 /* The answer begins anew. */
 void post_begin_anew(struct worker *w, struct slab_version *next);
 /* Unpacks what waits of the request at hand; post_keep() packs it again. */
@@ -122,11 +126,15 @@ void post_fail(struct worker *w, const struct ring_msg *msg, struct slab_version
                 enum mr_error code, const char *message);
 /* The DONE of an answer that was ended here says so. */
 void post_finish_set(const struct slab_version *next, struct record *record);
+/* The record of a delta of this stream, without its text. */
+struct record post_delta_of(uint16_t choice, uint8_t kind);
 /* Settles what waits. False: the answer has ended already. */
 bool post_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next);
 
 /* ---- post_format.c ---- */
 
+/* Logprobs spell the text once more: they do not go on beside another. */
+void post_drop_logprobs(struct record *record);
 /* Cuts a text to what max_tokens leaves of it. True: that was all. */
 bool post_bound(struct post_bounds *bounds, struct mr_view *text);
 /* An answer's text, formatted, and on. False: the answer has ended. */
@@ -149,8 +157,12 @@ void post_safety_counts(struct worker *w, struct record *record);
 
 /* ---- post_redact.c, where something is redacted ---- */
 
-/* Logprobs spell the text once more: they do not go on. */
-void post_redact_extra(struct record *record);
+/* Learns what assemble noted of the prompt of the request at hand, and unpacks what waits. */
+void post_redact_open(struct worker *w, const uint8_t *bytes, uint32_t n);
+/* Members that are not known, in place of those in *record. False: one of them blocks, they are left out, and the
+ * answer has ended. */
+bool post_redact_extra(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record);
 /* The arguments of a tool call, in place of those in *record. False: the answer has ended. */
 bool post_redact_tool(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record);

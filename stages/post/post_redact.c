@@ -16,9 +16,33 @@ void post_redact_counts(struct worker *w, struct record *record) {
                 record->has |= HAS(redactions);
 }
 
-void post_redact_extra(struct record *record) {
-        if (record->has & HAS(extra) && memmem(record->extra.p, record->extra.n, "logprobs", 8))
-                record->has &= ~HAS(extra);
+void post_redact_open(struct worker *w, const uint8_t *bytes, uint32_t n) {
+        struct post *post = w->stage;
+        uint64_t req_id = slab_peek(&post->slab, post->slot)->req_id;
+        const msgpack_object *note = NULL;
+        struct record kept;
+        int r = 0;
+
+        if (post->redaction->noted != req_id) {
+                post_payload(w, &kept);
+                if (kept.has & HAS(redacted))
+                        r = record_raw_parse(&post->decoder, kept.redacted.p, kept.redacted.n, &note);
+                if (r == 0)
+                        r = redaction_noted(post->redaction, req_id, note);
+                if (r)
+                        worker_fail(w, "post: assemble's note of a prompt is broken", r);
+        }
+        r = redaction_load(post->redaction, bytes, n);
+        if (r)
+                worker_fail(w, "post: what waits of an answer is broken", r);
+}
+
+/* So much may go on of what is fed next. */
+static void limit_to(struct post *post, uint32_t most) {
+        struct redaction *r = post->redaction;
+
+        r->limit = post->budget < r->cap ? post->budget : r->cap;
+        r->limit = r->limit < most ? r->limit : most;
 }
 
 /* Ends an answer that does not go on. False: it has ended. */
@@ -33,6 +57,65 @@ static bool fed(struct worker *w, const struct ring_msg *msg, struct slab_versio
         return true;
 }
 
+/* ---- members that are not known ---- */
+
+/* Redacts them behind what is in post->extra; what is too long, or no JSON, is left out. False: one of
+ * them blocks, and the answer has ended. */
+static bool members_put(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct mr_view members) {
+        struct post *post = w->stage;
+        struct redaction *r = post->redaction;
+        uint32_t most = post->tx->map.geo.max_rec / 2; /* the rest is for a piece of text, or a call */
+        int e;
+
+        limit_to(post, most > post->n_extra ? most - post->n_extra : 0);
+        e = redaction_extra(r, members);
+        if (e == REDACTION_E_BLOCKED) {
+                post_end(w, msg, next, POST_FILTERED);
+                return false;
+        }
+        if (e)
+                return true;
+        memcpy(post->extra + post->n_extra, r->out, r->n_out);
+        post->n_extra += r->n_out;
+        post->budget -= r->n_out;
+        return true;
+}
+
+bool post_redact_extra(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                struct record *record) {
+        struct post *post = w->stage;
+        bool goes_on;
+
+        post->n_extra = 0;
+        if (!(record->has & HAS(extra)))
+                return true;
+        goes_on = members_put(w, msg, next, record->extra);
+        record->extra = (struct mr_view){post->extra, post->n_extra};
+        if (!post->n_extra)
+                record->has &= ~HAS(extra);
+        return goes_on;
+}
+
+/* An object with its braces, as a tool call has it. *ret->n 0: nothing is left of it. */
+static bool object_put(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                const msgpack_object *object, struct mr_view *ret) {
+        struct post *post = w->stage;
+        uint32_t from = post->n_extra;
+
+        *ret = (struct mr_view){post->extra + from, 0};
+        if (!object || object->type != MSGPACK_OBJECT_STR || object->via.str.size < 2)
+                return true;
+        post->extra[post->n_extra++] = '{';
+        if (!members_put(w, msg, next,
+                            (struct mr_view){object->via.str.ptr + 1, object->via.str.size - 2}))
+                return false;
+        post->extra[post->n_extra++] = '}';
+        if (post->n_extra > from + 2)
+                ret->n = post->n_extra - from;
+        return true;
+}
+
 static uint16_t choice_of(const struct record *record) {
         return record->has & HAS(choice) ? (uint16_t)record->choice : 0;
 }
@@ -43,7 +126,7 @@ bool post_redact_text(struct worker *w, const struct ring_msg *msg, struct slab_
         struct redaction *r = post->redaction;
         int e;
 
-        r->limit = post->budget < r->cap ? post->budget : r->cap;
+        limit_to(post, UINT32_MAX);
         e = redaction_feed(r, choice_of(record), (uint8_t)kind, text.p, text.n, last);
         if (!fed(w, msg, next, e))
                 return false;
@@ -76,14 +159,24 @@ static uint8_t call_of(const msgpack_object *map) {
         return (uint8_t)(index->via.u64 < REDACTION_CALLS ? index->via.u64 : REDACTION_CALLS - 1);
 }
 
-/* The call with other arguments. */
-static void put_call(struct pack_buf *w, const msgpack_object *map, struct mr_view arguments) {
-        pack_map(w, map->via.map.size);
+/* The call with other arguments and other members; one that is empty is left out. */
+static void put_call(struct pack_buf *w, const msgpack_object *map, struct mr_view arguments,
+                struct mr_view extra) {
+        uint32_t n = map->via.map.size;
+
+        n -= !arguments.n && member(map, "arguments");
+        n -= !extra.n && member(map, "extra");
+        pack_map(w, n);
         for (uint32_t i = 0; i < map->via.map.size; i++) {
                 const msgpack_object_kv *kv = &map->via.map.ptr[i];
+                bool is_extra = is_key(&kv->key, "extra");
+                struct mr_view text = is_extra ? extra : arguments;
+                bool other = is_extra || is_key(&kv->key, "arguments");
+                if (other && !text.n)
+                        continue;
                 msgpack_pack_object(&w->pk, kv->key);
-                if (is_key(&kv->key, "arguments"))
-                        pack_str(w, arguments);
+                if (other)
+                        pack_str(w, text);
                 else
                         msgpack_pack_object(&w->pk, kv->val);
         }
@@ -96,27 +189,44 @@ static void set_call(struct worker *w, struct record *record, const struct pack_
         record->has |= HAS(tool);
 }
 
+/* Redacts a piece of a call's arguments into r->out: as much as its record has room for, which has
+ * everything else of the input, too. */
+static int arguments_feed(struct post *post, const struct ring_msg *msg, const struct record *record,
+                const msgpack_object *arguments) {
+        struct redaction *r = post->redaction;
+        uint32_t other;
+
+        r->n_out = 0;
+        if (!arguments || arguments->type != MSGPACK_OBJECT_STR)
+                return 0;
+        other = msg->len - arguments->via.str.size + post->n_extra + CALL_BYTES;
+        limit_to(post, post->tx->map.geo.max_rec - other);
+        if (other > post->tx->map.geo.max_rec)
+                r->limit = 0;
+        return redaction_feed_json(r, choice_of(record), call_of(record->tool),
+                        arguments->via.str.ptr, arguments->via.str.size, false);
+}
+
 bool post_redact_tool(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
                 struct record *record) {
         struct post *post = w->stage;
         struct redaction *r = post->redaction;
         const msgpack_object *map = record->tool;
-        const msgpack_object *arguments =
-                        map->type == MSGPACK_OBJECT_MAP ? member(map, "arguments") : NULL;
         struct pack_buf call;
+        struct mr_view extra;
         int e;
 
-        if (!arguments || arguments->type != MSGPACK_OBJECT_STR)
+        if (map->type != MSGPACK_OBJECT_MAP)
                 return true;
-        r->limit = post->budget < r->cap ? post->budget : r->cap;
-        e = redaction_feed_json(r, choice_of(record), call_of(map), arguments->via.str.ptr,
-                        arguments->via.str.size, false);
+        if (!object_put(w, msg, next, member(map, "extra"), &extra))
+                return false;
+        e = arguments_feed(post, msg, record, member(map, "arguments"));
         if (!fed(w, msg, next, e))
                 return false;
         pack_buf_init(&call, post->call, post->call_bytes);
-        put_call(&call, map, (struct mr_view){r->out, r->n_out});
+        put_call(&call, map, (struct mr_view){r->out, r->n_out}, extra);
         set_call(w, record, &call);
-        if (r->n_out == 0 && map->via.map.size <= 2) /* index and arguments: nothing to say */
+        if (record->tool->via.map.size <= 1) /* its index: nothing to say */
                 record->has &= ~HAS(tool);
         if (e == REDACTION_E_BLOCKED) {
                 post_emit(w, msg, next, record, RECORD_DELTA, 0);
@@ -135,7 +245,7 @@ static bool flush_call(struct worker *w, const struct ring_msg *msg, struct slab
         struct pack_buf call;
         int e;
 
-        r->limit = post->budget < r->cap ? post->budget : r->cap;
+        limit_to(post, post->tx->map.geo.max_rec - CALL_BYTES);
         e = redaction_feed_json(r, stream->choice, index, NULL, 0, true);
         if (!fed(w, msg, next, e))
                 return false;

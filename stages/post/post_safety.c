@@ -61,7 +61,7 @@ bool post_safety_text(struct worker *w, const struct ring_msg *msg, struct slab_
                 return false;
         }
         if (r->n_out != text.n || memcmp(r->out, text.p, text.n) != 0)
-                post_redact_extra(record);
+                post_drop_logprobs(record);
         if (!post_redacted(w, msg, next, record, kind, (struct mr_view){r->out, r->n_out}))
                 return false;
         if (e == REDACTION_E_BLOCKED)
@@ -142,15 +142,12 @@ static uint32_t put_found(const struct post *post, const msgpack_object *prompt,
 
 void post_safety_counts(struct worker *w, struct record *record) {
         struct post *post = w->stage;
-        struct record asked = {.has = 0};
-        const uint8_t *payload;
+        struct record asked;
         struct pack_buf to;
         uint32_t n;
 
         post_safety_tell(w);
-        payload = slab_payload(&post->slab, post->slot, &n);
-        if (n > 0 && record_decode(&post->decoder, payload, n, &asked))
-                worker_fail(w, "post: what is kept of a head is broken", -EPROTO);
+        post_payload(w, &asked);
         if (asked.has & HAS(tripwire)) {
                 record->has |= HAS(tripwire);
                 record->tripwire = asked.tripwire;

@@ -8,19 +8,23 @@
 #include <errno.h>
 #include <string.h>
 
+#include "stages/common/poison.h"
 #include "stages/post/post_own.h"
 
-/* ---- what a request asks for ---- */
+/* ---- what a request asks for, and what is known of its prompt ---- */
 
-uint32_t post_asked(struct worker *w, const struct ring_msg *msg) {
+uint32_t post_asked(struct worker *w, const struct ring_msg *msg, bool noted) {
         struct post *post = w->stage;
         struct record record;
         uint32_t len = 0;
 
+        if (msg->strikes >= POISON_STRIKES)
+                return 0;
         if (record_decode(&w->decoder, msg->data, msg->len, &record))
                 worker_fail(w, "post: inference wrote a broken record", -EPROTO);
         record.n_unknown = 0;
-        record.has &= HAS(stop) | HAS(response_format) | HAS(safety) | HAS(tripwire);
+        record.has &= HAS(stop) | HAS(response_format) | HAS(safety) | HAS(tripwire) |
+                      (noted && post->redaction ? HAS(redacted) : 0);
         if (record.has == 0)
                 return 0;
         if (record_encode(&record, post->asked, post->asked_bytes, &len))
@@ -28,23 +32,30 @@ uint32_t post_asked(struct worker *w, const struct ring_msg *msg) {
         return len;
 }
 
-bool post_begin(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
+void post_payload(struct worker *w, struct record *ret) {
+        struct post *post = w->stage;
+        uint32_t n = 0;
+        const uint8_t *payload = slab_payload(&post->slab, post->slot, &n);
+
+        *ret = (struct record){.has = 0};
+        if (n > 0 && record_decode(&post->decoder, payload, n, ret)) /* beside the record at hand, whose views must live */
+                worker_fail(w, "post: what is kept of a head is broken", -EPROTO);
+}
+
+bool post_begin(struct worker *w, const struct ring_msg *msg, struct slab_version *next,
+                const struct record *record) {
         struct post *post = w->stage;
         struct post_bounds *bounds = &post_state_of(next)->bounds;
-        uint64_t options;
-        struct record record;
+        uint64_t options = record->has & HAS(options) ? record->options : 0;
         uint32_t n = 0;
 
-        if (record_decode(&w->decoder, msg->data, msg->len, &record))
-                worker_fail(w, "post: inference wrote a broken record", -EPROTO);
-        options = record.has & HAS(options) ? record.options : 0;
-        *bounds = (struct post_bounds){.what = format_of(post->format, &record),
+        *bounds = (struct post_bounds){.what = format_of(post->format, record),
                         .flags = (uint8_t)((options & OPTION_CHOICES ? POST_CHOICES : 0) |
                                            (options & OPTION_ESTIMATED ? POST_ESTIMATED : 0))};
-        if (record.has & HAS(max_tokens))
-                bounds->max_tokens = record.max_tokens < UINT32_MAX ? (uint32_t)record.max_tokens : 0;
+        if (record->has & HAS(max_tokens))
+                bounds->max_tokens = record->max_tokens < UINT32_MAX ? (uint32_t)record->max_tokens : 0;
         (void)slab_payload(&post->slab, post->slot, &n);
-        if (n > 0 || !(record.has & (HAS(stop) | HAS(response_format))))
+        if (n > 0 || !(record->has & (HAS(stop) | HAS(response_format))))
                 return true;
         post_fail(w, msg, next, MR_E_overloaded, "no room for what is asked of the answer's form");
         return false;
@@ -69,19 +80,11 @@ static void open_format(struct worker *w, const struct slab_version *next, const
         struct post *post = w->stage;
         uint8_t what = ((const struct post_state *)next->state)->bounds.what;
         struct record asked = {.has = 0};
-        const uint8_t *payload;
-        uint32_t n_payload;
-        int r = 0;
 
-        if (!format_has_plan(post->format, post->slot, next->req_id)) {
-                payload = slab_payload(&post->slab, post->slot, &n_payload);
-                if (n_payload > 0) /* beside the record at hand, whose views must live */
-                        r = record_decode(&post->decoder, payload, n_payload, &asked);
-        }
-        if (r == 0)
-                r = format_load(post->format, post->slot, next->req_id, what, &asked, bytes, n);
-        if (r)
-                worker_fail(w, "post: what waits of an answer's form is broken", r);
+        if (!format_has_plan(post->format, post->slot, next->req_id))
+                post_payload(w, &asked);
+        if (format_load(post->format, post->slot, next->req_id, what, &asked, bytes, n))
+                worker_fail(w, "post: what waits of an answer's form is broken", -EPROTO);
 }
 
 void post_open(struct worker *w, struct slab_version *next) {
@@ -102,8 +105,8 @@ void post_open(struct worker *w, struct slab_version *next) {
         if (post->safety && redaction_load(post->safety, bytes, parts[1]))
                 worker_fail(w, "post: what waits of an answer is broken", -EPROTO);
         bytes += parts[1];
-        if (post->redaction && redaction_load(post->redaction, bytes, n - parts[0] - parts[1]))
-                worker_fail(w, "post: what waits of an answer is broken", -EPROTO);
+        if (post->redaction)
+                post_redact_open(w, bytes, n - parts[0] - parts[1]);
 }
 
 static uint32_t keep_texts(struct redaction *r, uint8_t *to) {
@@ -134,6 +137,21 @@ void post_keep(struct worker *w, const struct ring_msg *msg, struct slab_version
 }
 
 /* ---- the end ---- */
+
+struct record post_delta_of(uint16_t choice, uint8_t kind) {
+        static const char *const kinds[] = {"text", "reasoning", "refusal", "other"};
+        struct record record = {.has = HAS(text)};
+
+        if (choice) {
+                record.has |= HAS(choice);
+                record.choice = choice;
+        }
+        if (kind != HOLD_TEXT) {
+                record.has |= HAS(delta_kind);
+                record.delta_kind = (struct mr_view){kinds[kind], (uint32_t)strlen(kinds[kind])};
+        }
+        return record;
+}
 
 bool post_flush(struct worker *w, const struct ring_msg *msg, struct slab_version *next) {
         struct post *post = w->stage;

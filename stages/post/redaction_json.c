@@ -11,25 +11,20 @@ struct feeding {
         struct redaction_stream *stream;
 };
 
-static void out(struct redaction *r, const char *p, uint32_t n) {
-        if (r->full || n > r->limit - r->n_out) {
-                r->full = true;
-                return;
-        }
-        memcpy(r->out + r->n_out, p, n);
-        r->n_out += n;
-}
-
 /* What goes on of a string is escaped again. */
-static void put(void *ctx, const struct redact_piece *piece) {
-        struct feeding *f = ctx;
-        struct redaction *r = f->r;
+static void put_escaped(void *ctx, const char *p, uint32_t n) {
+        struct redaction *r = ctx;
         struct json_buf to = {.at = r->out + r->n_out, .cap = r->limit - r->n_out};
 
-        redaction_note(r, piece);
-        json_put_mended(&to, piece->text, piece->n);
+        json_put_mended(&to, p, n);
         r->full |= to.full;
         r->n_out += to.full ? 0 : to.len;
+}
+
+static void put(void *ctx, const struct redact_piece *piece) {
+        struct feeding *f = ctx;
+
+        redaction_put(f->r, f->stream, piece, &(struct restore_out){put_escaped, f->r});
 }
 
 static void feed(struct feeding *f, const char *p, uint32_t n) {
@@ -39,6 +34,7 @@ static void feed(struct feeding *f, const char *p, uint32_t n) {
 
 static void pause(struct feeding *f) {
         redact_pause(f->r->engine, &f->stream->text, &(struct redact_sink){put, f, &f->r->numbers});
+        restore_flush(&f->stream->token, &(struct restore_out){put_escaped, f->r});
 }
 
 /* ---- numbers ---- */
@@ -55,7 +51,7 @@ static void end_number(struct feeding *f) {
 
         if (!json->n_number)
                 return;
-        out(r, "\"", 1);
+        redaction_out(r, "\"", 1);
         feed(f, json->number, json->n_number);
         pause(f);
         if (r->full)
@@ -63,9 +59,9 @@ static void end_number(struct feeding *f) {
         if (r->n_out - begin - 1 == json->n_number &&
                         !memcmp(r->out + begin + 1, json->number, json->n_number)) {
                 r->n_out = begin;
-                out(r, json->number, json->n_number);
+                redaction_out(r, json->number, json->n_number);
         } else {
-                out(r, "\"", 1);
+                redaction_out(r, "\"", 1);
         }
         json->n_number = 0;
 }
@@ -128,7 +124,7 @@ static void in_string(struct feeding *f, char c) {
                 json->escape[json->n_escape++] = c;
         } else if (c == '"') {
                 pause(f);
-                out(f->r, "\"", 1);
+                redaction_out(f->r, "\"", 1);
                 json->in_string = 0;
         } else {
                 feed(f, &c, 1);
@@ -156,8 +152,26 @@ static void outside(struct feeding *f, char c) {
                 return;
         }
         end_number(f);
-        out(f->r, &c, 1);
+        redaction_out(f->r, &c, 1);
         json->in_string = c == '"';
+}
+
+static void feed_json(struct feeding *f, const char *text, uint32_t n) {
+        for (uint32_t i = 0; i < n && !f->r->full && !f->r->blocked;) {
+                uint32_t run = plain_run(&f->stream->json, text + i, n - i);
+                if (run)
+                        feed(f, text + i, run);
+                else if (f->stream->json.in_string)
+                        in_string(f, text[i]);
+                else
+                        outside(f, text[i]);
+                i += run ? run : 1;
+        }
+}
+
+void redaction_json_string(struct redaction *r, const char *p, uint32_t n) {
+        redaction_stream_begin(&r->alone);
+        feed_json(&(struct feeding){r, &r->alone}, p, n);
 }
 
 int redaction_feed_json(struct redaction *r, uint16_t choice, uint8_t call, const char *text,
@@ -169,16 +183,7 @@ int redaction_feed_json(struct redaction *r, uint16_t choice, uint8_t call, cons
         r->full = r->blocked = false;
         if (!f.stream)
                 return REDACTION_E_LARGE;
-        for (uint32_t i = 0; i < n && !r->full && !r->blocked;) {
-                uint32_t run = plain_run(&f.stream->json, text + i, n - i);
-                if (run)
-                        feed(&f, text + i, run);
-                else if (f.stream->json.in_string)
-                        in_string(&f, text[i]);
-                else
-                        outside(&f, text[i]);
-                i += run ? run : 1;
-        }
+        feed_json(&f, text, n);
         if (last && !r->blocked) {
                 end_number(&f);
                 pause(&f);

@@ -52,6 +52,8 @@ uint64_t figures_redactions(const struct figures *f, uint32_t entity) {
 
         for (uint32_t p = 0; p < n_procs(f); p++) {
                 const struct counters_shm *page = page_of(f, p, ROLE_POST, FIGURES_LANE_ANY);
+                if (!page)
+                        page = page_of(f, p, ROLE_ASSEMBLE, FIGURES_LANE_ANY);
                 if (page)
                         sum += atomic_load_explicit(&page->redactions[entity], memory_order_relaxed);
         }

@@ -218,8 +218,8 @@ static const struct family families[] = {
                                 .help = "What the estimate is multiplied with, by model and class of "
                                         "text."},
                 {"millrace_redactions", TYPE_COUNTER, SHAPE_REDACTIONS, ROLE_POST, 0,
-                                .help = "Finds in answers that were replaced, by entity; own: those "
-                                        "of the operator's rules."},
+                                .help = "Finds in answers and prompts that were replaced, by entity; "
+                                        "own: those of the operator's rules."},
                 {"millrace_safety_finds", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_safety_found,
                                 .help = "Finds of post.safety's lists in prompts and answers."},
                 {"millrace_safety_refusals", TYPE_COUNTER, SHAPE_TOTAL, ALL, COUNTER_safety_refused,

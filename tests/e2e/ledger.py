@@ -75,7 +75,8 @@ class Kept(Echo):
 
 
 class Redacted(Echo):
-    """The same with card numbers among the words, cut by the pieces that echo answers in; post takes them out."""
+    """The same with card numbers among the words, each cut in two by the parts of its message, so that they are whole
+    in the answer only: post takes them out."""
 
     name = "redacted"
     card = "4012 8888 8888 1881"
@@ -84,16 +85,28 @@ class Redacted(Echo):
         words = super().ask(id, dice)["prompt"].split(" ")
         for _ in range(dice.choice([1, 3])):
             words.insert(dice.randrange(1, len(words) + 1), self.card)
-        return {**self.frame, "prompt": " ".join(words)}
-
-    def told(self, request):
-        return request.frame["prompt"].replace(self.card, "<CREDIT_CARD>")
+        said = " ".join(words)
+        parts = [{"type": "text", "text": text} for text in said.replace(self.card, "4012 8888|8888 1881").split("|")]
+        parts[1:] = [{**part, "text": " " + part["text"]} for part in parts[1:]]
+        return {**self.frame, "messages": [{"role": "user", "content": parts}], "told": said.replace(self.card, "<CREDIT_CARD>")}
 
     def whole(self, request, event):
-        return request.text == self.told(request)
+        return request.text == request.frame["told"]
 
     def begun(self, request):
-        return request.text != "" and self.told(request).startswith(request.text)
+        return request.text != "" and request.frame["told"].startswith(request.text)
+
+
+class Restored(Echo):
+    """The same with addresses: assemble takes them out of the prompt, post puts them back into the answer."""
+
+    name = "restored"
+
+    def ask(self, id, dice):
+        words = super().ask(id, dice)["prompt"].split(" ")
+        for _ in range(dice.choice([1, 4])):
+            words.insert(dice.randrange(1, len(words) + 1), f"{dice.choice('ab')}@example.com")
+        return {**self.frame, "prompt": " ".join(words)}
 
 
 class Question(Kind):

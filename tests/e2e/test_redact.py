@@ -4,11 +4,13 @@ import json
 import os
 import re
 import subprocess
+import threading
 
 import pytest
 
 from backend import SCENARIOS, Backend
 from conftest import DEADLINE, ECHO, MILLRACE, ROOT, check_sequence, echo, text_of
+from test_backend import PATIENT
 
 TEXT = "Mail jürgen@example.com, card 4012-8888-8888-1881.\n\nssn 536-90-4399 from 10.0.0.1"
 
@@ -239,3 +241,64 @@ def test_a_find_that_blocks_closes_the_backend(behind):
     events = d.client().submit("r1", prompt="x @private", rag=False)
     assert events[-1]["finish_reason"] == "content_filter" and events[-1]["redactions"] == {"EMAIL_ADDRESS": 1}
     assert "jane" not in json.dumps(events)
+
+
+def odd(x):
+    """Members of its own everywhere, some of which say what must not be said."""
+    x.head()
+    x.delta({"content": "hi ", "note": {"to": "jane@example.com"}}, choice={"logprobs": {"content": [{"token": "jane@"}]}}, served_by="10.0.0.1")
+    x.delta({"reasoning_details": [{"type": "reasoning.text", "text": "jane@example.com"}]})
+    x.delta({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": "{}"},
+                             "about": "jane@example.com", "sign": "c2ln"}]})
+    x.delta({"content": "there"})
+    x.delta({}, "tool_calls", choice={"stop_reason": 7})
+    return x.done()
+
+
+def test_members_that_millrace_does_not_know_are_redacted_too(behind, monkeypatch):
+    monkeypatch.setitem(SCENARIOS, "odd", odd)
+    events = behind().client().submit("r1", prompt="x @odd", rag=False)
+    said = json.dumps(events)
+    assert "jane" not in said and "10.0.0.1" not in said and "logprobs" not in said and "reasoning_details" not in said
+    assert {"index": 0, "id": "call_1", "name": "mail", "arguments": "{}", "extra": {"about": "<EMAIL_ADDRESS>", "sign": "c2ln"}} in \
+        [{**e["tool"], "extra": json.loads(e["tool"]["extra"]) if isinstance(e["tool"].get("extra"), str) else e["tool"].get("extra")}
+         for e in events if e.get("tool")]
+    assert '"served_by"' in said.replace("\\", "") and '"stop_reason"' in said.replace("\\", "")
+    assert text_of(events) == "hi there"
+    assert events[-1]["redactions"] == {"EMAIL_ADDRESS": 2, "IP_ADDRESS": 1}
+
+
+def test_what_waits_and_finds_no_room_is_dropped_with_an_error(daemon, monkeypatch):
+    """Sixteen choices each, of a key that does not end: so many at once are more than the stage can keep."""
+    go_on, key = threading.Event(), "-----BEGIN PRIVATE KEY-----\n" + "MIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPfMIIBOgIBAAJBAKj34Gkx\n" * 58
+
+    def hoard(x):
+        x.head()
+        for index in range(16):
+            x.delta({"content": "see " + key}, index=index)
+        go_on.wait(DEADLINE)
+        for index in range(16):
+            x.delta({}, "stop", index=index)
+        return x.done()
+
+    monkeypatch.setitem(SCENARIOS, "hoard", hoard)
+    with Backend() as backend:
+        worker = {"name": "gpu", "kind": "openai", "base_url": backend.url, "timeouts": PATIENT}
+        d = daemon({"inference.workers": [worker], "inference.models": {"*": ["gpu"]}, "lanes": 1,
+                    "post.redact.entities": ["PRIVATE_KEY"]})
+        c = d.client()
+        ids = [f"r{n}" for n in range(24)]
+        for id in ids:
+            c.send(op="submit", id=id, prompt="x @hoard", rag=False)
+        seen = []
+        while sum(e["ev"] in ("done", "error") for e in seen) < len(ids):
+            seen.append(c.next())
+            if seen[-1]["ev"] == "error":
+                go_on.set()
+        ends = [e for e in seen if e["ev"] in ("done", "error")]
+        assert {e.get("code", "done") for e in ends} == {"done", "too_large"}
+        assert "MII" not in json.dumps(seen)
+        whole = next(e["id"] for e in ends if e["ev"] == "done")
+        for index in range(16):
+            text = "".join(e["text"] for e in seen if e["id"] == whole and e.get("text") and e.get("choice", 0) == index)
+            assert text == "see <PRIVATE_KEY>\n"

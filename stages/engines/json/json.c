@@ -222,8 +222,7 @@ static int unescape_unicode(const char *p, uint32_t left, uint32_t *ret_char, ui
         return 0;
 }
 
-/* One escape at p (after the backslash): its UTF-8 bytes, and how much of p it took. */
-static int unescape_one(const char *p, uint32_t left, char to[static 4], uint32_t *ret_n,
+int json_unescape_one(const char *p, uint32_t left, char to[static JSON_CHAR_MAX], uint32_t *ret_n,
                 uint32_t *ret_used) {
         static const char letters[] = "\"\\/bfnrt";
         static const char values[] = "\"\\/\b\f\n\r\t";
@@ -260,7 +259,7 @@ int json_unescape(const char *p, uint32_t n, char *to, uint32_t cap, uint32_t *r
                 if (p[i] == '"')
                         return -EPROTO;
                 if (p[i] == '\\') {
-                        if (unescape_one(p + i + 1, n - 2 - i, escaped, &width, &used) < 0)
+                        if (json_unescape_one(p + i + 1, n - 2 - i, escaped, &width, &used) < 0)
                                 return -EPROTO;
                         from = escaped;
                         used++;

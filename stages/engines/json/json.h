@@ -38,5 +38,8 @@ void json_put_f64(struct json_buf *b, double v);
 uint32_t json_utf8_bad(const char *p, uint32_t n);
 /* The largest length <= max that does not cut a character of UTF-8 text. */
 uint32_t json_utf8_cut(const char *p, uint32_t n, uint32_t max);
+/* One escape, from behind its backslash: its UTF-8 bytes, and how much of p it took. 0 or -EPROTO. */
+int json_unescape_one(const char *p, uint32_t left, char to[static JSON_CHAR_MAX], uint32_t *ret_n,
+                uint32_t *ret_used);
 /* Decodes a JSON string with its quotes; what does not fit is cut at a character. 0 or -EPROTO. */
 int json_unescape(const char *p, uint32_t n, char *to, uint32_t cap, uint32_t *ret_len);

@@ -54,7 +54,7 @@ static uint32_t put_mask(const char *p, uint32_t n, char *to) {
 
 /* to: REDACT_HELD bytes, which is more than any of these. */
 static uint32_t put_instead(const struct redact *r, const struct redact_sink *sink, uint32_t entity,
-                const char *p, uint32_t n, char *to) {
+                const char *p, uint32_t n, char *to, uint32_t *ret_number) {
         const struct rules_entity *row = &r->entities[entity];
         uint32_t number = 0;
 
@@ -74,6 +74,7 @@ static uint32_t put_instead(const struct redact *r, const struct redact_sink *si
         }
         if (r->numbered && sink->numbers)
                 number = number_of(sink->numbers, entity, p, n);
+        *ret_number = number;
         if (number)
                 return (uint32_t)snprintf(to, REDACT_HELD, "<%s_%u>", row->name, number);
         return (uint32_t)snprintf(to, REDACT_HELD, "<%s>", row->name);
@@ -107,7 +108,8 @@ static void put_find(const struct redact *r, struct redact_stream *stream,
                         .end = stream->at + span->end - stream->n_past,
                         .score = span->score};
 
-        piece.n = put_instead(r, sink, span->entity, piece.found, span->end - span->start, instead);
+        piece.n = put_instead(r, sink, span->entity, piece.found, span->end - span->start, instead,
+                        &piece.number);
         sink->put(sink->ctx, &piece);
         stream->closed = blocks;
 }

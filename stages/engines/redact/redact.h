@@ -74,6 +74,8 @@ struct redact;
 int redact_new(const struct redact_options *options, struct redact **ret, struct redact_why *why);
 struct redact *redact_free(struct redact *r);
 const char *redact_name(const struct redact *r, uint32_t entity);
+/* The entity of that name, REDACT_PLAIN when there is none. */
+uint32_t redact_entity(const struct redact *r, const char *name, size_t n);
 uint32_t redact_entities(const struct redact *r); /* how many there are, found or not */
 
 /* The same as an operator writes it: names of actions, a file, a variable of the environment. */
@@ -88,6 +90,17 @@ struct redact_config {
         const char *rules;   /* path of a file; NULL: none */
         const char *key_env; /* the variable that holds the key of hashes; NULL: none */
 };
+/* What post.redact of the settings says: `s` points to it. */
+#define REDACT_CONFIG(s)                                                                           \
+        ((struct redact_config){.entities = (const char *const *)(s)->entities.v,                  \
+                        .n_entities = (s)->entities.n,                                             \
+                        .min_score = (s)->min_score,                                               \
+                        .action = (enum redact_action)(s)->action,                                 \
+                        .actions = (const char *const *)(s)->actions.v,                            \
+                        .n_actions = (s)->actions.n,                                               \
+                        .numbered = (s)->numbered,                                                 \
+                        .rules = (s)->rules,                                                       \
+                        .key_env = (s)->key_env})
 /* REDACT_E_RULES also when something is hashed and there is no key. */
 int redact_load(const struct redact_config *config, struct redact **ret, struct redact_why *why);
 /* False: there is no action of that name. */
@@ -125,6 +138,7 @@ struct redact_piece {
         bool blocked;     /* the text ends with this piece */
         const char *text; /* what goes on */
         uint32_t n;
+        uint32_t number; /* of a value, in `text`; 0: it has none */
         const char *found; /* what it stands for */
         uint64_t start, end;
         double score;

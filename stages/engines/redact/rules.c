@@ -60,7 +60,7 @@ const struct redact_entity_row *redact_builtin(uint32_t index) {
 
 /* ---- entities ---- */
 
-uint32_t rules_find(const struct redact *r, const char *name, size_t n) {
+uint32_t redact_entity(const struct redact *r, const char *name, size_t n) {
         for (uint32_t i = 0; i < r->n_entities; i++)
                 if (strlen(r->entities[i].name) == n && !memcmp(r->entities[i].name, name, n))
                         return i;
@@ -105,7 +105,7 @@ static int add_builtins(struct redact *r, struct redact_why *why) {
 
 static int switch_on(struct redact *r, const char *name, struct redact_why *why) {
         bool all = !strcmp(name, "all"), core = !strcmp(name, "core");
-        uint32_t at = rules_find(r, name, strlen(name));
+        uint32_t at = redact_entity(r, name, strlen(name));
 
         for (uint32_t i = 0; i < BUILTINS_N; i++)
                 if (all || (core && builtins[i].row.core))
@@ -129,7 +129,7 @@ static int choose(struct redact *r, const struct redact_options *options, struct
                 r->entities[i].action = options->action;
         for (uint32_t i = 0; e == 0 && i < options->n_choices; i++) {
                 const struct redact_choice *choice = &options->choices[i];
-                uint32_t at = rules_find(r, choice->entity, strlen(choice->entity));
+                uint32_t at = redact_entity(r, choice->entity, strlen(choice->entity));
                 if (at == REDACT_PLAIN) {
                         snprintf(why->text, sizeof(why->text), "there is no entity %.64s",
                                         choice->entity);

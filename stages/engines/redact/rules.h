@@ -88,8 +88,6 @@ int rules_file_read(struct redact *r, const struct redact_options *options, stru
 
 /* ---- rules.c, for rules_file.c ---- */
 
-/* The entity of that name, REDACT_PLAIN when there is none. */
-uint32_t rules_find(const struct redact *r, const char *name, size_t n);
 /* A new one; 0, -ENOMEM, REDACT_E_RULES (too many). */
 int rules_add_entity(struct redact *r, const char *name, size_t n, uint32_t *ret,
                 struct redact_why *why);

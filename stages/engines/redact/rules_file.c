@@ -80,7 +80,7 @@ static int entity_of(struct reading *reading, struct text name, uint32_t *ret) {
                 return refuse(reading,
                                 "an entity's name was expected: capitals, digits and _, at most %u",
                                 REDACT_NAME_MAX);
-        *ret = rules_find(reading->r, name.p, name.n);
+        *ret = redact_entity(reading->r, name.p, name.n);
         if (*ret != REDACT_PLAIN)
                 return 0;
         struct redact_why why = {""};

@@ -144,6 +144,34 @@ START_TEST(arguments_are_redacted_inside_of_their_escapes_wherever_they_are_cut)
 }
 END_TEST
 
+/* ---- members that are not known ---- */
+
+START_TEST(members_that_are_not_known_are_redacted_string_by_string) {
+        static const struct {
+                const char *in, *out;
+        } cases[] = {
+                        {"\"fp\":\"fp_1\",\"n\":4012888888881881, \"x\" : [1.50,{\"to\":\"a@example.com\"}]",
+                                        "\"fp\":\"fp_1\",\"n\":4012888888881881,\"x\":[1.50,{\"to\":\"<EMAIL_ADDRESS_1>\"}]"},
+                        {"\"choices\":[{\"index\":1,\"logprobs\":{\"content\":[]},\"finish_reason\":\"stop\",\"delta\":{"
+                         "\"reasoning_details\":[{\"text\":\"a@ex\"}],\"audio\":{\"transcript\":\"a@ex\"}}}]",
+                                        "\"choices\":[{\"index\":1,\"finish_reason\":\"stop\",\"delta\":{}}]"},
+                        {"\"logprobs\":null", ""},
+                        {"\"u\":\"\\u0061@example.com \\\"q\\\"\",\"v\":true", "\"u\":\"<EMAIL_ADDRESS_1> \\\"q\\\"\",\"v\":true"},
+        };
+
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                ck_assert_int_eq(redaction_load(r, NULL, 0), 0);
+                ck_assert_int_eq(redaction_extra(r, (struct mr_view){cases[i].in, (uint32_t)strlen(cases[i].in)}), 0);
+                ck_assert_uint_eq(r->n_out, strlen(cases[i].out));
+                ck_assert_int_eq(strncmp(r->out, cases[i].out, r->n_out), 0);
+        }
+        ck_assert_int_eq(redaction_extra(r, (struct mr_view){"\"a\":", 4}), REDACTION_E_LARGE);
+        r->limit = 8;
+        ck_assert_int_eq(redaction_extra(r, (struct mr_view){"\"a\":\"a@b.com\"", 13}), REDACTION_E_LARGE);
+        r->limit = CAP;
+}
+END_TEST
+
 int main(void) {
         Suite *suite = suite_create("redaction");
         TCase *tc = tcase_create("redaction");
@@ -155,6 +183,7 @@ int main(void) {
         tcase_add_test(tc, streams_wait_apart_and_what_waits_survives_the_slab);
         tcase_add_test(tc, more_than_fits_or_more_streams_than_there_are_is_no_answer);
         tcase_add_test(tc, arguments_are_redacted_inside_of_their_escapes_wherever_they_are_cut);
+        tcase_add_test(tc, members_that_are_not_known_are_redacted_string_by_string);
         suite_add_tcase(suite, tc);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);

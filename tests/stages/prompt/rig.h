@@ -46,6 +46,8 @@ static inline const char *whole(const struct record *record) {
                 const msgpack_object *piece = &prompt.pieces.via.array.ptr[i];
                 const char *from;
                 size_t len;
+                if (piece->type == MSGPACK_OBJECT_ARRAY && piece->via.array.size == 3)
+                        piece = &piece->via.array.ptr[2];
                 if (piece->type == MSGPACK_OBJECT_BIN) {
                         from = piece->via.bin.ptr;
                         len = piece->via.bin.size;
