@@ -109,6 +109,16 @@ class Restored(Echo):
         return {**self.frame, "prompt": " ".join(words)}
 
 
+class Turn(Echo):
+    """The same as a turn of one of a few sessions: its end is told when the turn is kept, and the turns before stand
+    in the prompt."""
+
+    name = "turn"
+
+    def ask(self, id, dice):
+        return {**super().ask(id, dice), "session": f"session {dice.randrange(16)}"}
+
+
 class Question(Kind):
     """The answer is what the same question got before anything died, sources and all."""
 
