@@ -97,6 +97,15 @@ static void chat(const char *inside, const char *want) {
         ck_assert_str_eq(out_of(body, "{", ENDPOINT_CHAT), expected);
 }
 
+/* A text with the value in each place of %s. */
+static void fill(char *to, size_t cap, const char *text, const char *value) {
+        size_t n = 0;
+
+        for (const char *place; (place = strstr(text, "%s")) != NULL; text = place + 2)
+                n += (size_t)snprintf(to + n, cap - n, "%.*s%s", (int)(place - text), text, value);
+        snprintf(to + n, cap - n, "%s", text);
+}
+
 START_TEST(texts_of_messages_are_redacted_and_nothing_else) {
         static const char *const texts[] = {
                         "\"content\":\"to %s\"",
@@ -114,8 +123,8 @@ START_TEST(texts_of_messages_are_redacted_and_nothing_else) {
 
         for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
                 char inside[512], want[512];
-                snprintf(inside, sizeof(inside), texts[i], MAIL, MAIL, MAIL);
-                snprintf(want, sizeof(want), texts[i], GONE, GONE, GONE);
+                fill(inside, sizeof(inside), texts[i], MAIL);
+                fill(want, sizeof(want), texts[i], GONE);
                 chat(inside, want);
         }
 }
@@ -139,8 +148,8 @@ START_TEST(texts_beside_messages_and_of_other_endpoints) {
 
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
                 char body[512], want[512];
-                snprintf(body, sizeof(body), cases[i].body, MAIL, MAIL);
-                snprintf(want, sizeof(want), cases[i].body, GONE, GONE);
+                fill(body, sizeof(body), cases[i].body, MAIL);
+                fill(want, sizeof(want), cases[i].body, GONE);
                 ck_assert_str_eq(out_of(body, "[", cases[i].endpoint), want);
         }
 }
